@@ -14,9 +14,9 @@ extras = {k.removesuffix('_requirements'): words(k) for k in cfg if k.endswith('
 setup(
     name=cfg['lib_name'], version=cfg['version'], description=cfg['description'],
     author=cfg['author'], author_email=cfg['author_email'], keywords=cfg['keywords'].split(),
-    license='Apache-2.0', python_requires=f">={cfg['min_python']}",
+    url=cfg['git_url'], license='Apache-2.0', python_requires=f">={cfg['min_python']}",
     long_description=Path('README.md').read_text(encoding='utf-8'), long_description_content_type='text/markdown',
-    packages=find_namespace_packages(include=[lib, f'{lib}.*']),
+    packages=find_namespace_packages(include=[lib, f'{lib}.*'], exclude=['*__pycache__*']),
     package_data={lib: words('package_data')}, include_package_data=True,
     install_requires=words('requirements'), extras_require=extras,
     entry_points={'console_scripts': words('console_scripts'), 'nbdev': [f'{lib}={lib}._modidx:d']},

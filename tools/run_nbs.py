@@ -42,7 +42,7 @@ class Client(NotebookClient):
 def run(path, skip, timeout):
     nb = nbformat.read(path, 4)
     client = Client(nb, timeout=timeout, kernel_name='python3', resources={'metadata': {'path': str(path.parent)}})
-    client.skip = skip
+    client.skip, client.extra_arguments = skip, ['--log-level=ERROR']
     client.execute()
     nb.metadata.pop('widgets', None)
     nb.metadata.pop('language_info', None)
