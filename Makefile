@@ -9,20 +9,35 @@ BIN := $(abspath $(VENV))/bin
 HERE := PYTHONPATH="$(CURDIR)" PATH="$(BIN):$$PATH"
 ONE := $(HERE) OMP_NUM_THREADS=1
 
-.PHONY: venv demo test notebooks export readme hooks clean
+.PHONY: venv demo test house names exported executed shown nbtest pytest notebooks export readme hooks clean
 venv:
 	@$(PYTHON) tools/environment.py "$(VENV)"
 
 demo: venv
 	@$(HERE) fss demo
 
-test: venv
+# each check by itself, e.g. make pytest; make -k test goes on after a failure
+test: house names exported executed shown nbtest pytest
+
+house: venv
 	@$(ONE) python tools/house.py
-	@$(ONE) ruff check -q --target-version py310 --select E9,F fss_nb tools tests
+
+names: venv
+	@$(ONE) ruff check -q --output-format concise --target-version py310 --select E9,F fss_nb tools tests
+
+exported: venv
 	@$(ONE) python tools/exported.py
+
+executed: venv
 	@$(ONE) python tools/run_nbs.py --check
+
+shown: venv
 	@$(ONE) python tools/readme.py --check
+
+nbtest: venv
 	$(ONE) CUDA_VISIBLE_DEVICES= nbdev_test
+
+pytest: venv
 	$(ONE) python -m pytest
 
 notebooks: venv

@@ -50,13 +50,15 @@ def index(root, *cells):
 
 
 def test_readme_shows_what_a_reader_should_see(small):
-    md, files = index(small, cell('#| hide\nsecret = 1'), cell('#| echo: false\nunseen = 2', [picture('first')]), cell('shown = 3', [picture('second')]))
+    md, files = index(small, cell('#| hide\nsecret = 1'), cell('#| echo: false\nunseen = 2', [picture('first')]),
+                      cell('shown = 3', [picture('second')]))
     assert 'secret' not in md and 'unseen' not in md and '```python\nshown = 3\n```' in md
     assert files[small/'images/index_1.png'] == b'first' and '![figure 2](images/index_2.png)' in md
 
 
 def test_readme_links_start_in_the_root(small):
-    md, _ = index(small, cell('[a](00_core.ipynb#b) [c](../fss_nb/core.py) [d](https://x.org) <img src="../settings.ini"> [e](#small)', kind='markdown'))
+    links = '[a](00_core.ipynb#b) [c](../fss_nb/core.py) [d](https://x.org) <img src="../settings.ini"> [e](#small)'
+    md, _ = index(small, cell(links, kind='markdown'))
     assert '[a](nbs/00_core.ipynb#b) [c](fss_nb/core.py) [d](https://x.org) <img src="settings.ini"> [e](#small)' in md
 
 

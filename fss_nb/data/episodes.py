@@ -6,7 +6,7 @@
 __all__ = ['read_episode', 'read_picture', 'read_masks', 'EpisodeDataset', 'episode_loader', 'toy_episode', 'benchmarks',
            'benchmark']
 
-# %% ../../nbs/19_data.episodes.ipynb #11d74276
+# %% ../../nbs/19_data.episodes.ipynb #7b522089
 import inspect
 import itertools
 
@@ -16,14 +16,15 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from ..core import DataError, Episode, OptionError, Row, one_of, rng
+from .folder import FolderBenchmark
 from .fss1000 import FSS1000
 from .index import Benchmark
 from .pascal import Pascal5i
 from .protocol import Protocol, support_mask
-from .toy import TOY_FOLDS, ToyBenchmark, toy_scene
+from .toy import TOY_CLASSES, TOY_FOLDS, ToyBenchmark, toy_scene
 from .transforms import chain, random_flip, squash
 
-# %% ../../nbs/19_data.episodes.ipynb #f11a52ab
+# %% ../../nbs/19_data.episodes.ipynb #53f9a458
 def read_episode(
     b:Benchmark,      # where the pictures are
     row:Row,          # which pictures
@@ -43,8 +44,9 @@ def read_episode(
 def _check_support(b, row, masks): # (N,K,H,W)
     "An object that vanished on the way is an error that says which"
     for n, k in (~(masks == 1).flatten(2).any(-1)).nonzero().tolist():
-        raise DataError(f"{b.name}: found no pixel of '{b.classes[row.classes[n]-1]}' in support picture {row.supports[n][k]} at "
-                        f"{'x'.join(map(str, masks.shape[-2:]))}, want at least one; raise size= or min_seen= of the protocol")
+        (H, W), name, id = masks.shape[-2:], b.classes[row.classes[n]-1], row.supports[n][k]
+        raise DataError(f"{b.name}: found no pixel of '{name}' in support picture {id} at {H}x{W}, "
+                        'want at least one; raise size= or min_seen= of the protocol')
 
 # %% ../../nbs/19_data.episodes.ipynb #74537ca6
 def read_picture(
@@ -112,11 +114,11 @@ def episode_loader(
     return DataLoader(EpisodeDataset(b, p, rows, transform), batch_size, sampler=_Numbers(start, stop),
                       num_workers=workers, collate_fn=Episode.stack, generator=torch.Generator())
 
-# %% ../../nbs/19_data.episodes.ipynb #baeeff67
+# %% ../../nbs/19_data.episodes.ipynb #0e4ecb8b
 class _Scenes(Benchmark):
     "A few toy scenes as a benchmark"
     def __init__(self, scenes):
-        super().__init__('toy', ToyBenchmark(n_train=0, n_test=0).classes, TOY_FOLDS, dict(train=[], test=scenes))
+        super().__init__('toy', TOY_CLASSES, TOY_FOLDS, dict(train=[], test=scenes))
         self.scenes = scenes
     def image(self, id): return self.scenes[id][0]
     def label(self, id): return self.scenes[id][1]
@@ -132,6 +134,7 @@ def _good_scene(g, seed, size, split, target, wanted):
         if len(shown) == len(wanted): break
     return best[1:]
 
+# %% ../../nbs/19_data.episodes.ipynb #8aa29902
 def toy_episode(
     seed=0,        # another seed, other scenes
     ways=1,        # N
@@ -143,7 +146,8 @@ def toy_episode(
 )->Episode:        # normalised images, masks in {0..N,255}
     "A few-shot episode of drawn scenes, without a benchmark"
     novel = TOY_FOLDS[one_of(fold, range(4), 'fold')]
-    pool = novel if one_of(split, ('train', 'test'), 'split') == 'test' else [c for c in range(1, 21) if c not in novel]
+    test = one_of(split, ('train', 'test'), 'split') == 'test'
+    pool = novel if test else [c for c in range(1, 21) if c not in novel]
     if not 1 <= ways <= len(pool):
         raise OptionError(f'toy_episode: found ways={ways}, want 1..{len(pool)} for split {split}; use fewer ways')
     eps = []
@@ -152,13 +156,14 @@ def toy_episode(
         g = rng(*at)
         classes = tuple(int(c) for c in g.permutation(pool)[:ways])
         query = _good_scene(g, seed, size, split, classes[g.integers(ways)], classes)
-        supports = [[_good_scene(rng(*at, n, k), seed, size, split, c, [c]) for k in range(shots)] for n, c in enumerate(classes)]
+        supports = [[_good_scene(rng(*at, n, k), seed, size, split, c, [c]) for k in range(shots)]
+                    for n, c in enumerate(classes)]
         row = Row(classes, query[0], tuple(tuple(i for i, _ in s) for s in supports))
         eps.append(read_episode(_Scenes(dict([query, *sum(supports, [])])), row, chain(squash(size))))
     return Episode.stack(eps)
 
-# %% ../../nbs/19_data.episodes.ipynb #f63b1f9c
-_BENCHMARKS = {'toy': ToyBenchmark, 'pascal5i': Pascal5i, 'fss1000': FSS1000}
+# %% ../../nbs/19_data.episodes.ipynb #b62cb4c9
+_BENCHMARKS = {'toy': ToyBenchmark, 'pascal5i': Pascal5i, 'fss1000': FSS1000, 'folder': FolderBenchmark}
 
 def benchmarks(): # -> list of names
     "The benchmarks that exist"

@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['FolderBenchmark']
 
-# %% ../../nbs/16_data.folder.ipynb #59f23a71
-from typing import NamedTuple
+# %% ../../nbs/16_data.folder.ipynb #e97c777a
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from tqdm.auto import tqdm
@@ -15,19 +15,20 @@ from tqdm.auto import tqdm
 from ..core import DataError, MaskKind, as_mask, mask_kind
 from .index import Benchmark, check_size, find_root, read_image, read_label
 
-# %% ../../nbs/16_data.folder.ipynb #08f578d3
+# %% ../../nbs/16_data.folder.ipynb #6e233245
 _SUFFIXES = ('.png', '.jpg', '.jpeg', '.bmp', '.gif', '.tif', '.tiff', '.webp')
 
 def _visible(folder):
     "What is in a folder, in alphabetical order, without what operating systems leave behind"
-    return [p for p in sorted(folder.iterdir()) if p.name[0] != '.' and p.name.lower() not in ('thumbs.db', 'desktop.ini')]
+    left = ('thumbs.db', 'desktop.ini')
+    return [p for p in sorted(folder.iterdir()) if p.name[0] != '.' and p.name.lower() not in left]
 
 def _named(folder):
     "{name without suffix: file} of the pictures in a folder"
     out = {}
     for p in _visible(folder):
         if p.is_dir() or p.suffix.lower() not in _SUFFIXES:
-            raise DataError(f"{p}: found no picture, want {' '.join(s[1:] for s in _SUFFIXES)}; convert it or move it away")
+            raise DataError(f"{p}: found no picture, want {' '.join(_SUFFIXES)}; convert it or move it away")
         if p.stem in out:
             raise DataError(f'{p}: found {out[p.stem].name} as well, want one file of that name; rename one of them')
         out[p.stem] = p
@@ -40,19 +41,19 @@ def _mask_sets(folder):
     dirs = [p for p in _visible(folder) if p.is_dir()]
     if not dirs: return {None: _named(folder)}
     loose = [p for p in _visible(folder) if not p.is_dir()]
-    if loose: raise DataError(f'{loose[0]}: found a mask beside class folders, want either; move it into a class folder')
+    if loose: raise DataError(f'{loose[0]}: found a mask beside class folders, want one or the other; move it')
     return {d.name: _named(d) for d in dirs}
 
-# %% ../../nbs/16_data.folder.ipynb #02e7de37
+# %% ../../nbs/16_data.folder.ipynb #d6c414ef
 def _check_pairs(pics, sets):
     "Every picture has a mask and every mask a picture"
     for mask in (m for masks in sets.values() for stem, m in masks.items() if stem not in pics):
-        raise DataError(f'{mask}: found no picture {mask.stem} in images/, want one; rename the mask or add the picture')
+        raise DataError(f'{mask}: found no picture {mask.stem} in images/, want one; rename it or add the picture')
     for stem, pic in pics.items():
         if not any(stem in masks for masks in sets.values()):
             raise DataError(f'{pic}: found no mask {stem}.png in masks/, want one; draw it or take the picture out')
 
-# %% ../../nbs/16_data.folder.ipynb #c8f4b7f7
+# %% ../../nbs/16_data.folder.ipynb #5f8f6955
 class _Seen(NamedTuple):
     path:Path
     shape:tuple     # (H,W)
@@ -64,6 +65,8 @@ def _look(path, pic):
     a = read_label(path)
     check_size(a.shape, path, pic)
     kind = mask_kind(a)
+    if kind.name == 'grey' and a[a < 255].max() < 128:   # soft outlines have light greys, too; these are class numbers
+        kind = MaskKind('classes', 'several values below 128', -1)
     if kind.name in ('empty', 'all255'):
         raise DataError(f'{path}: {kind.says}; want 0 for background and another value for the object; draw the object')
     return _Seen(path, a.shape, kind, dict(zip(*(v.tolist() for v in np.unique(a, return_counts=True)))))
@@ -72,7 +75,7 @@ def _objects(seen): return [v for v in seen.count if v not in (0, 255)]
 def _pixels(seen): # of the object, in a file with one object
     return sum(n for v, n in seen.count.items() if (v == seen.kind.value if seen.kind.value >= 0 else v >= 128))
 
-# %% ../../nbs/16_data.folder.ipynb #a37c81a8
+# %% ../../nbs/16_data.folder.ipynb #997fe40d
 def _listed(path):
     "Lines of classes.txt: line n names the value n; a first line 'background' stands for 0"
     names = [line.strip() for line in path.read_text().splitlines() if line.strip()] if path.exists() else []
@@ -87,19 +90,20 @@ def _class_map(seen, listed):
     for s in seen:
         odd = [v for v in _objects(s) if v not in known]
         if odd and listed:
-            raise DataError(f'{s.path}: found the value {odd[0]}, want 1..{len(names)} as in classes.txt; add a line to it')
+            raise DataError(f'{s.path}: found the value {odd[0]}, want 1..{len(names)} as in classes.txt; add lines')
         if odd or not _objects(s):
             raise DataError(f'{s.path}: {s.kind.says}; want class numbers as in the other masks, where 255 is ignored; '
                             'save it like them, and list the classes in classes.txt')
     return names, dict(zip(known, range(1, len(names)+1)))
 
-# %% ../../nbs/16_data.folder.ipynb #c9658da3
+# %% ../../nbs/16_data.folder.ipynb #8969936d
 def _check_habits(seen):
     "One object in each file, and one meaning of 255 in all of them"
     white = [s for s in seen if s.kind.name in ('object255', 'grey')]
     void = [s for s in seen if s.kind.name in ('binary+void', 'single') and 255 in s.count]
     for s in seen:
-        if s.kind.name == 'classes': raise DataError(f'{s.path}: {s.kind.says}; want one object in a class folder; split it')
+        if s.kind.name == 'classes':
+            raise DataError(f'{s.path}: {s.kind.says}; want one object in a class folder; split it')
     if white and void:
         raise DataError(f'{white[0].path}: {white[0].kind.says}; but in {void[0].path.name} {void[0].kind.says}; '
                         'want one habit in all masks; save them alike')
@@ -126,10 +130,10 @@ class FolderBenchmark(Benchmark):
                    {1 if c is None else classes.index(c)+1: _pixels(s)}
             self._found[i][1].update(each)
 
-# %% ../../nbs/16_data.folder.ipynb #b6215f59
+# %% ../../nbs/16_data.folder.ipynb #0b7a5e00
 def _file(files, id, root):
     if id in files: return files[id]
-    raise DataError(f"{root}: found no picture '{id}', want a name without suffix, such as '{next(iter(files))}'; see ids('test')")
+    raise DataError(f"{root}: found no picture '{id}', want a name such as '{next(iter(files))}'; see ids('test')")
 
 def _image(self, id): # (H,W,3) uint8
     "Picture `id`"
@@ -156,4 +160,5 @@ def _areas(self, id): # (H, W), {class id: pixels}
     _file(self._pics, id, self.root/'images')
     return self._found[id]
 
-FolderBenchmark.image, FolderBenchmark.label, FolderBenchmark.mask, FolderBenchmark.areas = _image, _label, _mask, _areas
+FolderBenchmark.image, FolderBenchmark.label = _image, _label
+FolderBenchmark.mask, FolderBenchmark.areas = _mask, _areas

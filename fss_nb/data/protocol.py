@@ -56,7 +56,7 @@ class Protocol:
     def test_row(self, i:int)->Row: return _test_row(self, i)    # episode i of the test, 0..runs*episodes-1
     def train_row(self, i:int)->Row: return _train_row(self, i)  # episode i of training, 0..
 
-# %% ../../nbs/18_data.protocol.ipynb #ab19d08f
+# %% ../../nbs/18_data.protocol.ipynb #714fba24
 def _pairs(p, split, classes):
     "Pairs of a split whose object is large enough, in the file and as the network sees it"
     ix = p.b.index(split)
@@ -67,8 +67,8 @@ def _pairs(p, split, classes):
 def _base(p):
     base = p.b.base(p.fold)
     if base: return base
-    raise DataError(f'{p.benchmark}: found no base classes in fold {p.fold}, all are test classes, want some to train on; '
-                    'give the benchmark split lists')
+    raise DataError(f'{p.benchmark}: found no base classes in fold {p.fold}, want some to train on; '
+                    'all are test classes here: give the benchmark split lists')
 
 def _by_class(p, pairs, classes, split):
     "{class id: its pictures}; each class must fill an episode"
@@ -83,7 +83,7 @@ def _by_class(p, pairs, classes, split):
     raise DataError(f"{p.benchmark}, fold {p.fold}, {split} pictures: {found}; want {p.shots+1} for each class "
                     f"({p.shots} in the support, one query); use {' or '.join(fix)}")
 
-# %% ../../nbs/18_data.protocol.ipynb #0e939912
+# %% ../../nbs/18_data.protocol.ipynb #2cd55f1b
 def _panet(b): return dict(
     ways=1, episodes=1000, runs=5, seed=1234, draw='class', split='train' if b.name == 'pascal5i' else 'test',
     size=getattr(b, 'size', 417), void='background', min_area=getattr(b, 'min_area', 1), min_seen=4, absent='skip')
@@ -93,13 +93,14 @@ def _even(b): return dict(
     size=getattr(b, 'size', 128), void='ignore', min_area=getattr(b, 'min_area', 1), min_seen=4, absent='count')
 
 _PRESETS = dict(panet=_panet, even=_even)
-_CHOICES = dict(draw=('class', 'pairs'), split=('train', 'test'), void=('background', 'ignore'), absent=('count', 'skip'))
+_CHOICES = dict(draw=('class', 'pairs'), split=('train', 'test'), void=('background', 'ignore'),
+                absent=('count', 'skip'))
 
 def protocols(): # -> list of names
     "The protocols that exist"
     return list(_PRESETS)
 
-# %% ../../nbs/18_data.protocol.ipynb #315a6d1f
+# %% ../../nbs/18_data.protocol.ipynb #f9609bd6
 def protocol(
     name:str,     # 'panet' | 'even'
     b:Benchmark,  # what is tested on
@@ -120,8 +121,8 @@ def protocol(
     classes = {c if c in ids.values() else ids[one_of(c, ids, 'class')] for c in options['classes']}
     options['classes'] = tuple(sorted(classes))
     if options['ways'] > len(classes):
-        raise OptionError(f"protocol: found ways={options['ways']} with {len(classes)} test classes, want at most as many; "
-                          'use fewer ways')
+        raise OptionError(f"protocol: found ways={options['ways']} with {len(classes)} test classes, "
+                          'want at most as many; use fewer ways')
     p = Protocol(name=name, benchmark=b.name, fold=fold, b=b, **options)
     p._test_of                                                      # every class must fill an episode
     return p if p.episodes else replace(p, episodes=len(p._test))
@@ -153,7 +154,7 @@ def _test_row(p, i):
     pair = p._test[p._order[i % len(p._test)]] if p.draw == 'pairs' else None
     return _draw_row(p._test_of, p.ways, p.shots, rng('test', p.seed+run, p.fold, k), pair)
 
-# %% ../../nbs/18_data.protocol.ipynb #e5d5d269
+# %% ../../nbs/18_data.protocol.ipynb #0a117cb9
 class _Markdown(str):
     "Text that a notebook shows as Markdown"
     def _repr_markdown_(self): return str(self)
@@ -175,19 +176,20 @@ class Manifest:
         n=5,  # rows that are shown
     ):        # text, Markdown
         "The first rows as a table"
-        lines = [f"| {i} | {', '.join(map(str, r.classes))} | {r.query} | {'; '.join(' '.join(s) for s in r.supports)} |"
+        lines = [f"| {i} | {', '.join(map(str, r.classes))} | {r.query} | {'; '.join(map(' '.join, r.supports))} |"
                  for i, r in enumerate(self.rows[:n])]
         more = [f'\n{len(self)} rows, sha256 {self.sha256[:12]}']
         return _Markdown('\n'.join(['| # | classes | query | supports |', '|---|---|---|---|', *lines, *more]))
 
 Protocol.manifest = lambda self: Manifest([self.test_row(i) for i in range(self.runs*self.episodes)])
 
-# %% ../../nbs/18_data.protocol.ipynb #39761d38
+# %% ../../nbs/18_data.protocol.ipynb #bafa0cfb
 def _hash(*parts): return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 def _to_dict(self): # JSON-able
     "The fields by name, without the benchmark itself"
-    return {f.name: list(v) if isinstance(v := getattr(self, f.name), tuple) else v for f in fields(self) if f.name != 'b'}
+    named = {f.name: getattr(self, f.name) for f in fields(self) if f.name != 'b'}
+    return {**named, 'classes': list(self.classes)}
 
 Protocol.to_dict = _to_dict
 Protocol.sha256 = property(lambda self: _hash(self.to_dict(), self._test), doc='over all fields and the test pairs')

@@ -5,13 +5,14 @@
 # %% auto #0
 __all__ = ['list_models', 'create_model', 'save_pretrained', 'load', 'bundled_models']
 
-# %% ../../nbs/79_papers.zoo.ipynb #8d404370
+# %% ../../nbs/79_papers.zoo.ipynb #77febd35
 from pathlib import Path
 
 from ..core import DataError, one_of
 from ..features.backbone import bundled_weights
 from .panet import PANet
 from .system import System, make_cfg, read_weights, save_weights
+from ..train.loop import fit
 
 # %% ../../nbs/79_papers.zoo.ipynb #0269d2d5
 _SYSTEMS = {c.name: c for c in (PANet,)}
@@ -30,7 +31,10 @@ def create_model(
     cls = _SYSTEMS[one_of(name, list_models(), 'model')]
     return cls(make_cfg(cls.Cfg, options, name), backbone or cls.default_backbone, pretrained).eval()
 
-# %% ../../nbs/79_papers.zoo.ipynb #b234dd66
+# %% ../../nbs/79_papers.zoo.ipynb #e741ece8
+fit.create_model = create_model
+
+# %% ../../nbs/79_papers.zoo.ipynb #402f87c5
 def save_pretrained(
     m:System,  # the model
     folder,    # made if it does not exist
@@ -48,7 +52,9 @@ def load(
     if path.is_dir(): path = path/'model.safetensors'
     elif path.suffix != '.safetensors': path = bundled_weights(one_of(str(name), bundled_models(), 'trained model'))
     state, about = read_weights(path)
-    if 'system' not in about: raise DataError(f'{path}: found weights without a header that names the system, want a file written by save_pretrained; save the model again')
+    if 'system' not in about:
+        raise DataError(f'{path}: found weights without a header that names the system, want a file written by '
+                        'save_pretrained; save the model again')
     m = create_model(about['system'], about['backbone'], **about['options'])
     m.load_state_dict(state)
     m.card = about.get('card', {})

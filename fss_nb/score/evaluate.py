@@ -61,7 +61,7 @@ def _room(rows, batch_size, cache, fit):
     everything = len({k for ks in keys for k in ks}) if cache else 0
     return max(max(per_batch), min(fit, everything))
 
-# %% ../../nbs/53_score.evaluate.ipynb #2a657491
+# %% ../../nbs/53_score.evaluate.ipynb #fff7942b
 class _Reader(Dataset):
     "Item j: the pictures that step j encodes (M,3,H,W), truths (B,H,W), support masks (B,N,K,H,W)"
     def __init__(self, b, p, steps): self.b, self.p, self.steps, self.view = b, p, steps, chain(squash(p.size))
@@ -70,14 +70,15 @@ class _Reader(Dataset):
         step = self.steps[j]
         imgs = [read_picture(self.b, i, self.view) for i in step.new]
         q_msk, s_msk = zip(*(read_masks(self.b, r, self.view, self.p.void) for r in step.rows))
-        return torch.stack(imgs) if imgs else torch.empty(0, 3, self.p.size, self.p.size), torch.stack(q_msk), torch.stack(s_msk)
+        imgs = torch.stack(imgs) if imgs else torch.empty(0, 3, self.p.size, self.p.size)
+        return imgs, torch.stack(q_msk), torch.stack(s_msk)
 
 def _store(m, p, room_for, device):
     "An empty store for the features of pictures; a grey picture tells their shapes"
     f = m.encode(torch.zeros(1, 3, p.size, p.size, device=device))
     if not isinstance(f, dict) or any(t.ndim != 4 or len(t) != 1 for t in f.values()):
-        raise ShapeError(f'evaluate: found {type(f).__name__} as features of one picture, want a dict of (1,C,h,w) tensors; '
-                         'see System.encode')
+        raise ShapeError(f'evaluate: found {type(f).__name__} as features of one picture, '
+                         'want a dict of (1,C,h,w) tensors; see System.encode')
     room = room_for(sum(t.nbytes for t in f.values()))
     return room, {k: t.new_empty(room, *t.shape[1:]) for k, t in f.items()}
 
@@ -94,21 +95,22 @@ def _answer(m, p, step, store, imgs, s_msk, batch_size):
                        'look at this episode with the trace of the model')
     return logits
 
-# %% ../../nbs/53_score.evaluate.ipynb #56290691
-def _count(m, b, p, cache, batch_size, device, progress, workers, cache_bytes):
+# %% ../../nbs/53_score.evaluate.ipynb #3f4bde49
+def _count(m, b, p, rows, cache, batch_size, device, progress, workers, cache_bytes):
     "The meter of all episodes, in the manifest's order"
-    rows, meter = p.manifest().rows, Meter(p.absent)
+    meter = Meter(p.absent)
     room, store = _store(m, p, lambda size: _room(rows, batch_size, cache, cache_bytes//size), device)
     steps = _plan(rows, batch_size, room, cache)
     loader = DataLoader(_Reader(b, p, steps), batch_size=None, num_workers=workers, generator=torch.Generator())
-    with tqdm(total=len(rows), desc=f'{p.name}, {p.benchmark} fold {p.fold}', unit='episode', disable=not progress) as bar:
+    what = f'{p.name}, {p.benchmark} fold {p.fold}'
+    with tqdm(total=len(rows), desc=what, unit='episode', disable=not progress) as bar:
         for step, (imgs, q_msk, s_msk) in zip(steps, loader):
             logits = _answer(m, p, step, store, imgs.to(device), s_msk.to(device), batch_size)
             meter.update(logits.argmax(1), q_msk.to(device), torch.tensor([r.classes for r in step.rows]), step.rows)
             bar.update(len(step.rows))
     return meter
 
-# %% ../../nbs/53_score.evaluate.ipynb #fb951e77
+# %% ../../nbs/53_score.evaluate.ipynb #2d48fb94
 @dataclass(frozen=True, repr=False)
 class Report:
     "What a model reached under a protocol; fractions in 0..1"
@@ -133,7 +135,8 @@ class Report:
         keep = ('model', 'miou', 'fbiou', 'per_class', 'episodes', 'manifest_sha256', 'protocol')
         return {**{k: getattr(self, k) for k in keep}, 'ci': list(self.ci), 'fbiou_ci': list(self.fbiou_ci)}
 
-def _report(m, b, p, meter):
+# %% ../../nbs/53_score.evaluate.ipynb #9758e534
+def _report(m, b, p, man, meter):
     "The numbers of a meter"
     table = meter.table(p.classes).cpu()
     run = torch.arange(len(table))//p.episodes
@@ -145,13 +148,13 @@ def _report(m, b, p, meter):
     iou, seen = (inter/union.clamp_min(1)).sum(0), (union > 0).sum(0)
     per_class = {b.classes[c-1]: (i/n).item() for c, i, n in zip(p.classes, iou, seen) if n}
     return Report(getattr(m, 'name', type(m).__name__), miou.value, miou[1:], fbiou.value, fbiou[1:], per_class,
-                  len(table), p.manifest().sha256, {**p.to_dict(), 'sha256': p.sha256}, counts, clusters)
+                  len(table), man.sha256, {**p.to_dict(), 'sha256': p.sha256}, counts, clusters)
 
 def _interval(counts, clusters, stat):
     if len(set(clusters)) > 1: return bootstrap(counts, clusters, stat)
     return Interval(stat(counts.sum(0).double()).mean().item(), 0., 1.)
 
-# %% ../../nbs/53_score.evaluate.ipynb #a0535df5
+# %% ../../nbs/53_score.evaluate.ipynb #5f293203
 def evaluate(
     m:nn.Module,         # has encode(imgs) and decode(f_query, f_support, support_masks, size)
     b:Benchmark,         # where the pictures are
@@ -169,19 +172,20 @@ def evaluate(
                           'make the protocol with this b')
     if device is not None: m.to(device)
     device = next((t.device for t in (*m.parameters(), *m.buffers())), torch.device(device or 'cpu'))
-    modes = [(x, x.training) for x in m.modules()]
+    man, modes = p.manifest(), [(x, x.training) for x in m.modules()]
     try:
         m.eval()
         with torch.inference_mode():
-            meter = _count(m, b, p, cache, batch_size, device, progress, workers, cache_bytes)
+            meter = _count(m, b, p, man.rows, cache, batch_size, device, progress, workers, cache_bytes)
     finally:
         for x, mode in modes: x.training = mode
-    return _report(m, b, p, meter)
+    return _report(m, b, p, man, meter)
 
-# %% ../../nbs/53_score.evaluate.ipynb #8b138671
+# %% ../../nbs/53_score.evaluate.ipynb #38e49347
 def _lines(r): # -> (name, value, interval) rows
     pc = lambda ci: f'[{100*ci[0]:.1f}, {100*ci[1]:.1f}]'
-    return [(n, v, '') for n, v in r.per_class.items()]+[('mIoU', r.miou, pc(r.ci)), ('FB-IoU', r.fbiou, pc(r.fbiou_ci))]
+    means = [('mIoU', r.miou, pc(r.ci)), ('FB-IoU', r.fbiou, pc(r.fbiou_ci))]
+    return [(n, v, '') for n, v in r.per_class.items()]+means
 
 def _head(r):
     q = r.protocol

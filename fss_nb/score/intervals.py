@@ -15,11 +15,12 @@ from torch import Tensor
 from ..core import DataError, ShapeError, rng
 from .metrics import miou_from
 
-# %% ../../nbs/52_score.intervals.ipynb #2945bc72
+# %% ../../nbs/52_score.intervals.ipynb #79e41b90
 def _by_cluster(counts, clusters):
     "(G,...,C+1,2) float64 sums of each cluster, clusters in order of their names"
     if len(counts) != len(clusters):
-        raise ShapeError(f'bootstrap: found {len(counts)} episodes and {len(clusters)} clusters, want one cluster for each episode')
+        raise ShapeError(f'bootstrap: found {len(counts)} episodes and {len(clusters)} clusters, '
+                         'want one cluster for each episode; pass the query of each row')
     names, owner = np.unique(np.asarray([str(c) for c in clusters]), return_inverse=True)
     if len(names) < 2:
         raise DataError(f'bootstrap: found {len(names)} different pictures, want at least 2; evaluate on more pictures')
@@ -29,7 +30,8 @@ def _by_cluster(counts, clusters):
 def _replicates(sums, stat, n, seed):
     "(n,) values of `stat` when clusters are drawn with replacement; the draws depend on `seed` and G alone"
     G = len(sums)
-    w = torch.as_tensor(rng('bootstrap', seed).multinomial(G, np.full(G, 1/G), size=n)).double()
+    drawn = rng('bootstrap', seed).integers(G, size=(n, G))+G*np.arange(n)[:, None]    # G bins for each row
+    w = torch.as_tensor(np.bincount(drawn.ravel(), minlength=n*G).reshape(n, G)).double()
     return _value((w@sums.flatten(1)).view(n, *sums.shape[1:]), stat)
 
 def _value(sums, stat): # (m,...,C+1,2) -> (m,), averaged over the axes between
@@ -56,7 +58,7 @@ def bootstrap(
     low, high = np.quantile(_replicates(sums, stat, n, seed), [(1-level)/2, (1+level)/2])
     return Interval(_value(sums.sum(0)[None], stat).item(), float(low), float(high))
 
-# %% ../../nbs/52_score.intervals.ipynb #12b81a58
+# %% ../../nbs/52_score.intervals.ipynb #b38b5c0c
 def paired_difference(
     a:Tensor,        # (E,...,C+1,2) counts of model A
     b:Tensor,        # (E,...,C+1,2) counts of model B on the same episodes
@@ -68,8 +70,8 @@ def paired_difference(
 )->Interval:
     "A minus B and its interval, both models judged on each draw of pictures"
     if a.shape != b.shape:
-        raise ShapeError(f'paired_difference: counts are {tuple(a.shape)} and {tuple(b.shape)}, want the same episodes; '
-                         'use one manifest for both')
+        raise ShapeError(f'paired_difference: counts are {tuple(a.shape)} and {tuple(b.shape)}, '
+                         'want the same episodes; use one manifest for both')
     sa, sb = _by_cluster(a, clusters), _by_cluster(b, clusters)
     diff = _replicates(sa, stat, n, seed)-_replicates(sb, stat, n, seed)
     low, high = np.quantile(diff, [(1-level)/2, (1+level)/2])

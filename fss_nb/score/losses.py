@@ -12,15 +12,15 @@ from torch.nn import functional as F
 
 from ..core import ShapeError
 
-# %% ../../nbs/50_score.losses.ipynb #5488f99e
+# %% ../../nbs/50_score.losses.ipynb #1bfa422f
 def cross_entropy(
     logits:Tensor,  # (B,N+1,H,W) scores of background and the N ways
     target:Tensor,  # (B,H,W) labels in {0..N,255}; 255 is left out
 )->Tensor:          # scalar, nats per valid pixel
     "Mean surprise at the true labels over the valid pixels; exactly 0 where there are none"
     if logits.ndim != 4 or target.shape != (logits.shape[0], *logits.shape[2:]):
-        raise ShapeError(f'cross_entropy: logits are {tuple(logits.shape)}, target is {tuple(target.shape)}, want (B,N+1,H,W) and (B,H,W); '
-                         'resize the logits first with core.resize')
+        raise ShapeError(f'cross_entropy: logits are {tuple(logits.shape)}, target is {tuple(target.shape)}, '
+                         'want (B,N+1,H,W) and (B,H,W); resize the logits first with core.resize')
     z = logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
     total = F.cross_entropy(z, target.long(), ignore_index=255, reduction='sum')
     return total/(target != 255).sum().clamp_min(1)

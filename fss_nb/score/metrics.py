@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..core import DataError, ShapeError, one_of
 
-# %% ../../nbs/51_score.metrics.ipynb #9ba25954
+# %% ../../nbs/51_score.metrics.ipynb #d7baef13
 def confusion(
     pred:Tensor,    # (B,H,W) labels in {0..N}
     target:Tensor,  # (B,H,W) labels in {0..N,255}
@@ -19,13 +19,15 @@ def confusion(
 )->Tensor:          # (B,N+1,N+1) int64: pixels of true label (row) that were called (column)
     "How many pixels of each label were called what, in each episode, void left out"
     if pred.shape != target.shape or pred.ndim != 3:
-        raise ShapeError(f'confusion: pred is {tuple(pred.shape)}, target is {tuple(target.shape)}, want both (B,H,W); resize the logits first')
+        raise ShapeError(f'confusion: pred is {tuple(pred.shape)}, target is {tuple(target.shape)}, want both (B,H,W); '
+                         'resize the logits first')
     B, n = len(pred), ways+1
     valid = target != 255
     p, t = pred.long(), torch.where(valid, target, 0).long()
     low, top = torch.stack([p.min(), torch.maximum(p.max(), t.max())]).tolist() if p.numel() else (0, 0)
     if low < 0 or top > ways:
-        raise DataError(f'confusion: found labels {low}..{top}, want 0..{ways} (255 in the target); take the argmax of the logits')
+        raise DataError(f'confusion: found labels {low}..{top}, want 0..{ways}, and 255 in the target; '
+                        'take the argmax of the logits')
     cell = (torch.arange(B, device=p.device).view(-1, 1, 1)*n+t)*n+p
     return torch.where(valid, cell, B*n*n).flatten().bincount(minlength=B*n*n+1)[:-1].view(B, n, n)
 
@@ -44,7 +46,7 @@ def fbiou_from(
     two = torch.stack([sums[..., 0, :], sums[..., 1:, :].sum(-2)], -2)
     return (two[..., 0]/two[..., 1].clamp_min(1)).mean(-1)
 
-# %% ../../nbs/51_score.metrics.ipynb #20355f92
+# %% ../../nbs/51_score.metrics.ipynb #eb6dbc87
 class Meter:
     "Intersections and unions of every episode, divided only when asked"
     def __init__(self,
@@ -71,14 +73,15 @@ class Meter:
     def merge(self, other:'Meter')->'Meter':
         "A new meter with the episodes of both"
         if self.absent != other.absent:
-            raise DataError(f"merge: found absent='{self.absent}' and absent='{other.absent}', want one rule; count both alike")
+            raise DataError(f"merge: found absent='{self.absent}' and absent='{other.absent}', want one rule; "
+                            'count both alike')
         both = Meter(self.absent)
         both.rows, both._parts = self.rows+other.rows, self._parts+other._parts
         return both
 
     def __len__(self): return len(self.rows)
 
-# %% ../../nbs/51_score.metrics.ipynb #b3302f40
+# %% ../../nbs/51_score.metrics.ipynb #0770b2ca
 def _cat(self, part):
     if not self._parts: raise DataError('Meter: no episode was counted yet; call update first')
     if len({c.shape[1] for _, c in self._parts}) > 1:
@@ -97,19 +100,19 @@ def _table(self,
     out[:, 0] = counts[:, 0]
     return out.scatter_add_(1, row[..., None].expand(-1, -1, 2), counts[:, 1:])[:, :-1]
 
-Meter.counts = property(lambda self: _cat(self, 0), doc='(E,N+1,2) int64: intersection and union of background and ways')
+Meter.counts = property(lambda self: _cat(self, 0), doc='(E,N+1,2) int64 intersections and unions')
 Meter.class_id = property(lambda self: _cat(self, 1), doc='(E,N) class ids of the ways')
 Meter.classes = property(lambda self: self.class_id.unique().tolist(), doc='the class ids that were asked, in order')
 Meter.table = _table
 
-# %% ../../nbs/51_score.metrics.ipynb #94eda866
+# %% ../../nbs/51_score.metrics.ipynb #4453e48b
 def _miou(self,
     classes=None,  # class ids to average over; None: all that were asked
 )->float:          # 0..1
     "Mean over classes of summed intersections by summed unions"
     sums = self.table(classes).sum(0)
     if not sums[1:, 1].any():
-        raise DataError('Meter: found no pixel of any class, so mIoU is undefined, want at least one; look at the masks')
+        raise DataError('Meter: found no pixel of any class, want one at least, so mIoU is undefined; look at the masks')
     return miou_from(sums.double()).item()
 
 def _fbiou(self)->float: # 0..1

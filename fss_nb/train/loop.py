@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Loop', 'fit']
 
-# %% ../../nbs/62_train.loop.ipynb #21ccc31f
+# %% ../../nbs/62_train.loop.ipynb #b83c8572
 import json
 from dataclasses import asdict, is_dataclass
 
@@ -17,6 +17,7 @@ from ..core import DataError, Episode, FssError, OptionError, torch_rng
 from ..data.episodes import benchmark, episode_loader
 from ..data.index import Benchmark
 from ..data.protocol import Protocol, protocol
+from ..data.transforms import chain, random_flip, squash
 from .recipe import Recipe, create_optimiser, learning_rate
 from .recipe import recipe as get_recipe
 from .runs import Run
@@ -63,7 +64,7 @@ def _check_finite(losses, step, ep):
     raise FssError(f"fit: found loss '{bad[0]}' = {losses[bad[0]]} at step {step}, episodes {rows}; "
                    'want a finite number; look at these episodes, lower lr or set clip=1')
 
-# %% ../../nbs/62_train.loop.ipynb #3fd30eca
+# %% ../../nbs/62_train.loop.ipynb #81f65a3c
 def _about(m): # a dictionary for options.json
     "What a model is; enough to make it again if it is one of the zoo's"
     if not hasattr(m, 'backbone_name'): return {'class': type(m).__name__}
@@ -84,9 +85,9 @@ def _training(r:Recipe, b:Benchmark, fold)->Protocol:
 def _check_same(run, key, found):
     want = run.options[key]
     if found != want:
-        raise DataError(f'{run.path.name}: found {key} {found}, want {want} as at the start; give it the same data and model')
+        raise DataError(f'{run.path.name}: found {key} {found}, want {want} as at its start; give it the same')
 
-# %% ../../nbs/62_train.loop.ipynb #82ee8fcb
+# %% ../../nbs/62_train.loop.ipynb #fa3314dd
 def fit(
     m:nn.Module=None,   # trained in place; None: made as the recipe says
     b:Benchmark=None,   # where the episodes come from; None: the recipe's benchmark
@@ -112,8 +113,8 @@ def fit(
         train = loop(m.to(device).train(), r, run, device)
         begin = run.load(m, train.optimiser) if run.step else 0
         end = min(until or r.steps, r.steps); run.rewind(begin)
-        episodes = episode_loader(b, p, 'train', r.batch, workers, begin*r.batch, end*r.batch)
-        episodes.dataset.flip, train.episodes = r.flip, iter(episodes)
+        geometry = chain(squash(r.size), random_flip(r.flip))
+        train.episodes = iter(episode_loader(b, p, 'train', r.batch, workers, begin*r.batch, end*r.batch, geometry))
         bar = tqdm(total=r.steps*r.batch, initial=begin*r.batch, unit='ep', desc=run.path.name, disable=not progress)
         with bar:
             for step in range(begin, end):
@@ -125,7 +126,7 @@ def fit(
 
 fit.create_model = None    # papers.zoo puts its own here, so that `m` may be left out
 
-# %% ../../nbs/62_train.loop.ipynb #374ad54f
+# %% ../../nbs/62_train.loop.ipynb #bf3775de
 def _begin(m, b, r, fold, out, device):
     "Model, benchmark, recipe, protocol and folder of a new run"
     torch.manual_seed(torch_rng('weights', r.seed).initial_seed())
@@ -140,7 +141,7 @@ def _resume(m, b, path, overrides):
     "The same of a run that was stopped"
     run = Run.open(path)
     if overrides:
-        raise OptionError(f"fit: found {', '.join(overrides)} with resume=, want none; leave it out, a run keeps its recipe")
+        raise OptionError(f"fit: found {', '.join(overrides)} with resume=, want none; a run keeps its recipe, leave it out")
     r, about = Recipe(**run.options['recipe']), run.options['model']
     m = _make(about) if m is None else m
     b = benchmark(run.options['benchmark']) if b is None else b
