@@ -51,7 +51,7 @@ class MaskKind(NamedTuple):
     says:str      # the same as a sentence for a person
     value:int     # the value of the object, -1 where none is settled
 
-# %% ../nbs/00_core.ipynb #5dbf4df0
+# %% ../nbs/00_core.ipynb #19868e77
 def mask_kind(
     a:np.ndarray,  # (H,W) integers or booleans as read from disk
 )->MaskKind:
@@ -62,17 +62,21 @@ def mask_kind(
     if vals == [255]: return MaskKind('all255', 'every pixel is 255: all object or all ignored', -1)
     if vals == [0]: return MaskKind('empty', 'every pixel is 0: nothing is outlined', -1)
     if vals == [0, 255]: return MaskKind('object255', '0 and 255 only: 255 is the object', 255)
-    if objs == [1]: return MaskKind('binary+void' if 255 in vals else 'binary', f'1 is the object, {void}', 1)
-    if len(objs) == 1 and (0 in vals or 255 in vals): return MaskKind('single', f'{objs[0]} is the object, {void}', objs[0])
-    if _is_grey(a, objs): return MaskKind('grey', 'grey values: the object is where the value is at least 128', -1)
+    if objs == [1]:
+        return MaskKind('binary+void' if 255 in vals else 'binary', f'1 is the object, {void}', 1)
+    if len(objs) == 1 and (0 in vals or 255 in vals):
+        return MaskKind('single', f'{objs[0]} is the object, {void}', objs[0])
+    if _is_grey(a, objs):
+        return MaskKind('grey', 'grey values: the object is where the value is at least 128', -1)
     return MaskKind('classes', f"a class map with the values {', '.join(map(str, objs[:12]))}", -1)
 
 def _is_grey(a, objs):
     "Soft outlines hold many values but few pixels; class maps hold large areas of few values"
-    soft = np.isin(a, objs).mean()
-    return (len(objs) > 2 and soft < .25 and {0, 255} <= set(np.unique(a).tolist())) or len(objs) > 100
+    if len(objs) > 100: return True
+    few = np.isin(a, objs).mean() < .25
+    return len(objs) > 2 and few and {0, 255} <= set(np.unique(a).tolist())
 
-# %% ../nbs/00_core.ipynb #1a6e2b00
+# %% ../nbs/00_core.ipynb #c6fa306b
 def as_mask(
     a,               # (H,W) array or tensor; (H,W,3|4) is accepted where all colours are equal
     value:int=None,  # the value that is the object; None: told from the values (see `mask_kind`)
@@ -80,7 +84,7 @@ def as_mask(
 )->np.ndarray:       # (H,W) uint8 in {0,1,255}
     "A mask in the one habit of this package: 0 background, 1 object, 255 ignored"
     a = _plane(np.asarray(a), what)
-    if value is not None: return np.where(a == value, 1, np.where((a == 255), 255, 0)).astype(np.uint8)
+    if value is not None: return np.where(a == value, 1, np.where(a == 255, 255, 0)).astype(np.uint8)
     kind = mask_kind(a)
     if kind.name == 'all255':
         raise DataError(f'{what}: {kind.says}; want 0 for background and 1 for the object; or pass value=255')
@@ -94,25 +98,32 @@ def _plane(a, what):
     "The single plane of a mask, whole numbers, whatever it was saved as"
     if a.ndim == 3 and a.shape[2] in (2, 4): a = a[..., :-1]
     if a.ndim == 3 and (a == a[..., :1]).all(): a = a[..., 0]
-    if a.ndim != 2: raise DataError(f'{what}: found shape {a.shape}, want (H,W); a mask has one plane, save it as grey or palette PNG')
-    if a.dtype.kind == 'f' and a.size and (not np.isfinite(a).all() or a.min() < 0 or (a != np.round(a)).any()):
-        raise DataError(f'{what}: found fractions or negative values, want whole numbers 0..255; threshold it first, e.g. mask > 0.5')
+    if a.ndim != 2:
+        raise DataError(f'{what}: found shape {a.shape}, want (H,W); '
+                        'a mask has one plane, save it as grey or palette PNG')
+    if a.dtype.kind == 'f' and a.size and not _is_whole(a):
+        raise DataError(f'{what}: found fractions or negative values, want whole numbers 0..255; '
+                        'threshold it first, e.g. mask > 0.5')
     return a.astype(np.int64)
 
-# %% ../nbs/00_core.ipynb #2bd3f26a
+def _is_whole(a): return np.isfinite(a).all() and a.min() >= 0 and (a == np.round(a)).all()
+
+# %% ../nbs/00_core.ipynb #1ee9e607
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 def _stats(x, axis):
     "ImageNet's mean and std, shaped to meet `x` with its colours on `axis`"
-    shape = [1]*x.ndim; shape[axis] = 3
+    shape = [1]*x.ndim
+    shape[axis] = 3
     return (torch.tensor(s, dtype=x.dtype, device=x.device).view(shape) for s in (IMAGENET_MEAN, IMAGENET_STD))
 
 def to_image(
     pic,       # (...,H,W,3) uint8 array or tensor
 )->Tensor:     # (...,3,H,W) float32, ImageNet-normalised
     "An ordinary picture as the networks want it"
-    x = torch.as_tensor(np.ascontiguousarray(pic) if isinstance(pic, np.ndarray) else pic).movedim(-1, -3).float()/255
+    if isinstance(pic, np.ndarray): pic = np.ascontiguousarray(pic)
+    x = torch.as_tensor(pic).movedim(-1, -3).float()/255
     mean, std = _stats(x, -3)
     return (x-mean)/std
 
@@ -121,16 +132,18 @@ def to_picture(
 )->np.ndarray:     # (...,H,W,3) uint8
     "The ordinary picture behind a normalised image"
     mean, std = _stats(x, -3)
-    return ((x.detach()*std+mean)*255).round().clamp(0, 255).movedim(-3, -1).to(torch.uint8).cpu().numpy()
+    pic = ((x.detach()*std+mean)*255).round().clamp(0, 255)
+    return pic.movedim(-3, -1).to(torch.uint8).cpu().numpy()
 
-# %% ../nbs/00_core.ipynb #984ef312
+# %% ../nbs/00_core.ipynb #0669cf5a
 def resize(
     x:Tensor,   # (...,C,h,w) float
     size,       # (H,W)
 )->Tensor:      # (...,C,H,W)
     "Smooth maps at another size: bilinear, areas aligned"
     flat = x.reshape(-1, *x.shape[-3:])
-    return F.interpolate(flat, size=tuple(size), mode='bilinear', align_corners=False).reshape(*x.shape[:-2], *size)
+    big = F.interpolate(flat, size=tuple(size), mode='bilinear', align_corners=False)
+    return big.reshape(*x.shape[:-2], *size)
 
 def resize_mask(
     m:Tensor,   # (...,H,W) labels of any dtype
@@ -155,7 +168,7 @@ def torch_rng(*key):
     "The same for PyTorch: a CPU `torch.Generator` addressed by `key`"
     return torch.Generator().manual_seed(_seed(key) & (2**63-1))
 
-# %% ../nbs/00_core.ipynb #c680f46f
+# %% ../nbs/00_core.ipynb #7e70bc8e
 class Row(NamedTuple):
     "Which pictures make an episode"
     classes:tuple    # N class ids
@@ -164,7 +177,9 @@ class Row(NamedTuple):
 
     @property
     def line(self): # one line of text, the same on every machine; manifests are hashed over it
-        return f"{','.join(map(str, self.classes))}|{self.query}|{';'.join(','.join(s) for s in self.supports)}"
+        classes = ','.join(map(str, self.classes))
+        supports = ';'.join(','.join(s) for s in self.supports)
+        return f'{classes}|{self.query}|{supports}'
 
 # %% ../nbs/00_core.ipynb #505259fa
 @dataclass(frozen=True)
@@ -188,7 +203,7 @@ class Episode:
     @property
     def size(self): return tuple(self.query_img.shape[-2:])
 
-# %% ../nbs/00_core.ipynb #f9e07944
+# %% ../nbs/00_core.ipynb #e79741b1
 _AXES = dict(support_imgs='BNK3HW', support_masks='BNKHW', query_img='B3HW', query_mask='BHW', class_id='BN',
              support_seeds='BNKHW', query_seeds='BNHW')
 
@@ -197,30 +212,45 @@ def _check_episode(ep):
     length = {'3': 3}
     for name, axes in _AXES.items():
         t = getattr(ep, name)
-        if t is None: continue
-        want = ','.join(axes)
-        if t.ndim != len(axes):
-            raise ShapeError(f'Episode: {name} is {tuple(t.shape)}, want ({want}); add or drop axes')
-        for letter, n in zip(axes, t.shape):
-            if length.setdefault(letter, n) != n:
-                raise ShapeError(f'Episode: {name} is {tuple(t.shape)}, want ({want}) with {letter}={length[letter]} as elsewhere in the episode')
-    for name, top in (('support_masks', 1), ('query_mask', length['N'])):
-        m = getattr(ep, name)
-        if m.is_floating_point(): raise ShapeError(f'Episode: {name} is {m.dtype}, want whole numbers; convert it with core.as_mask')
-        if m.device.type == 'cpu' and m.numel():
-            m = m[(m != 255) & ((m > top) | (m < 0))]
-            if m.numel(): raise DataError(f'Episode: {name} holds the value {m[0].item()}, want 0..{top} and 255; convert it with core.as_mask')
+        if t is not None: _check_axes(name, t, axes, length)
+    _check_labels('support_masks', ep.support_masks, 1)
+    _check_labels('query_mask', ep.query_mask, length['N'])
 
-# %% ../nbs/00_core.ipynb #f1e5d92c
-def _tensors(ep): return {f.name: v for f in fields(ep) if isinstance(v := getattr(ep, f.name), Tensor)}
+def _check_axes(name, t, axes, length):
+    "The axes of one tensor; `length` remembers how long each letter was so far"
+    want = ','.join(axes)
+    if t.ndim != len(axes):
+        raise ShapeError(f'Episode: {name} is {tuple(t.shape)}, want ({want}); add or drop axes')
+    for letter, n in zip(axes, t.shape):
+        if length.setdefault(letter, n) != n:
+            raise ShapeError(f'Episode: {name} is {tuple(t.shape)}, want ({want}) '
+                             f'with {letter}={length[letter]} as elsewhere in the episode')
+
+# %% ../nbs/00_core.ipynb #73b2b645
+def _check_labels(name, m, top):
+    "Whole numbers 0..top and 255; values are looked at on the CPU only, elsewhere that would stall the device"
+    if m.is_floating_point():
+        raise ShapeError(f'Episode: {name} is {m.dtype}, want whole numbers; convert it with core.as_mask')
+    if m.device.type != 'cpu': return
+    wrong = m[(m != 255) & ((m > top) | (m < 0))]
+    if wrong.numel():
+        raise DataError(f'Episode: {name} holds the value {wrong[0].item()}, want 0..{top} and 255; '
+                        'convert it with core.as_mask')
+
+# %% ../nbs/00_core.ipynb #47cc38ce
+def _tensors(ep):
+    "The fields that hold tensors, by name"
+    return {f.name: v for f in fields(ep) if isinstance(v := getattr(ep, f.name), Tensor)}
 
 def _to(self, device=None, dtype=None):
     "The episode on another device; `dtype` applies to images and seeds, never to masks"
-    return replace(self, **{n: t.to(device=device, dtype=dtype if t.is_floating_point() else None) for n, t in _tensors(self).items()})
+    def move(t): return t.to(device=device, dtype=dtype if t.is_floating_point() else None)
+    return replace(self, **{n: move(t) for n, t in _tensors(self).items()})
 
 def _getitem(self, i):
     "Episodes `i` of the batch (a number, a slice or a list), still with the axis `B`"
-    i = [i] if isinstance(i, int) else list(range(len(self)))[i] if isinstance(i, slice) else list(i)
+    if isinstance(i, int): i = [i]
+    else: i = list(range(len(self))[i] if isinstance(i, slice) else i)
     rows = None if self.rows is None else tuple(self.rows[j] for j in i)
     return replace(self, rows=rows, **{n: t[i] for n, t in _tensors(self).items()})
 
@@ -228,6 +258,7 @@ def _stack(eps):
     "Episodes of equal N, K, H, W as one batch"
     eps = list(eps)
     rows = None if any(e.rows is None for e in eps) else tuple(r for e in eps for r in e.rows)
-    return replace(eps[0], rows=rows, **{n: torch.cat([getattr(e, n) for e in eps]) for n in _tensors(eps[0])})
+    joined = {n: torch.cat([getattr(e, n) for e in eps]) for n in _tensors(eps[0])}
+    return replace(eps[0], rows=rows, **joined)
 
 Episode.to, Episode.__getitem__, Episode.stack = _to, _getitem, staticmethod(_stack)

@@ -64,7 +64,7 @@ def main():
         for k in (1, 5):
             r = fss.evaluate(m, b, fss.protocol('even', b, fold=fold, shots=k, episodes=a.episodes), progress=False)
             line = dict(model=name, fold=fold, seed=seed, shots=k, commit=commit, machine=platform.processor() or platform.machine(), torch=torch.__version__, **extra)
-            lines.append({**line, **r.to_dict()})
+            lines.append({**r.to_dict(), **line})
         with OUT.open('a') as f:
             f.writelines(json.dumps(line)+'\n' for line in lines)
 
