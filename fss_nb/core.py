@@ -44,14 +44,14 @@ def one_of(
     hint = f"did you mean '{near[0]}'? " if near else ''
     raise OptionError(f"unknown {what} '{name}': {hint}valid: {', '.join(map(str, valid)) or 'none'}")
 
-# %% ../nbs/00_core.ipynb #8c5bd2af
+# %% ../nbs/00_core.ipynb #04e0ad47
 class MaskKind(NamedTuple):
     "What a mask on disk turned out to be"
-    name:str      # 'empty' | 'binary' | 'binary+void' | 'object255' | 'grey' | 'single' | 'classes' | 'all255'
+    name:str      # empty | binary | binary+void | object255 | grey | single | classes | all255
     says:str      # the same as a sentence for a person
     value:int     # the value of the object, -1 where none is settled
 
-# %% ../nbs/00_core.ipynb #19868e77
+# %% ../nbs/00_core.ipynb #3be0275f
 def mask_kind(
     a:np.ndarray,  # (H,W) integers or booleans as read from disk
 )->MaskKind:
@@ -71,12 +71,10 @@ def mask_kind(
     return MaskKind('classes', f"a class map with the values {', '.join(map(str, objs[:12]))}", -1)
 
 def _is_grey(a, objs):
-    "Soft outlines hold many values but few pixels; class maps hold large areas of few values"
-    if len(objs) > 100: return True
-    few = np.isin(a, objs).mean() < .25
-    return len(objs) > 2 and few and {0, 255} <= set(np.unique(a).tolist())
+    "Soft outlines hold many values, light greys among them, on few pixels; class maps hold few values on large areas"
+    return len(objs) > 2 and max(objs) >= 128 and (len(objs) > 100 or np.isin(a, objs).mean() < .25)
 
-# %% ../nbs/00_core.ipynb #c6fa306b
+# %% ../nbs/00_core.ipynb #80cb90c8
 def as_mask(
     a,               # (H,W) array or tensor; (H,W,3|4) is accepted where all colours are equal
     value:int=None,  # the value that is the object; None: told from the values (see `mask_kind`)
@@ -94,6 +92,7 @@ def as_mask(
     if kind.name == 'object255': return (a == 255).astype(np.uint8)
     return np.where(a == kind.value, 1, np.where(a == 255, 255, 0)).astype(np.uint8)
 
+# %% ../nbs/00_core.ipynb #ad6eaa21
 def _plane(a, what):
     "The single plane of a mask, whole numbers, whatever it was saved as"
     if a.ndim == 3 and a.shape[2] in (2, 4): a = a[..., :-1]
@@ -108,7 +107,7 @@ def _plane(a, what):
 
 def _is_whole(a): return np.isfinite(a).all() and a.min() >= 0 and (a == np.round(a)).all()
 
-# %% ../nbs/00_core.ipynb #1ee9e607
+# %% ../nbs/00_core.ipynb #80d2ce9d
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -116,7 +115,8 @@ def _stats(x, axis):
     "ImageNet's mean and std, shaped to meet `x` with its colours on `axis`"
     shape = [1]*x.ndim
     shape[axis] = 3
-    return (torch.tensor(s, dtype=x.dtype, device=x.device).view(shape) for s in (IMAGENET_MEAN, IMAGENET_STD))
+    both = torch.tensor([IMAGENET_MEAN, IMAGENET_STD], dtype=x.dtype, device=x.device)
+    return (s.view(shape) for s in both)
 
 def to_image(
     pic,       # (...,H,W,3) uint8 array or tensor
@@ -226,9 +226,9 @@ def _check_axes(name, t, axes, length):
             raise ShapeError(f'Episode: {name} is {tuple(t.shape)}, want ({want}) '
                              f'with {letter}={length[letter]} as elsewhere in the episode')
 
-# %% ../nbs/00_core.ipynb #73b2b645
+# %% ../nbs/00_core.ipynb #e0717e4f
 def _check_labels(name, m, top):
-    "Whole numbers 0..top and 255; values are looked at on the CPU only, elsewhere that would stall the device"
+    "Whole numbers 0..top and 255; values are looked at on the CPU only, elsewhere it would stall the device"
     if m.is_floating_point():
         raise ShapeError(f'Episode: {name} is {m.dtype}, want whole numbers; convert it with core.as_mask')
     if m.device.type != 'cpu': return

@@ -13,7 +13,7 @@ from matplotlib.colors import to_rgb
 
 from .core import Episode, ShapeError, resize, to_picture
 
-# %% ../nbs/01_show.ipynb #e097cd1d
+# %% ../nbs/01_show.ipynb #cc7e1639
 WAY_COLOURS = ('#E69F00', '#0072B2', '#009E73', '#CC79A7', '#D55E00')
 VOID_COLOUR = '#999999'
 
@@ -23,13 +23,14 @@ def use_style(
 ):
     "Set the look of all figures in this notebook"
     plt.rcParams.update({'figure.dpi': dpi, 'axes.titlesize': 10, 'axes.labelsize': 10, 'font.size': 10,
-                         'axes.spines.top': False, 'axes.spines.right': False, 'image.interpolation': 'nearest'})
+                         'axes.spines.top': False, 'axes.spines.right': False,
+                         'image.interpolation': 'nearest'})
     try: from matplotlib_inline.backend_inline import set_matplotlib_formats
     except ImportError: return
     if fmt == 'jpeg': set_matplotlib_formats('jpeg', bbox_inches='tight', pil_kwargs={'quality': 85})
     else: set_matplotlib_formats(fmt, bbox_inches='tight')
 
-# %% ../nbs/01_show.ipynb #005c30ac
+# %% ../nbs/01_show.ipynb #d7b0546f
 def overlay(
     pic,        # (H,W,3) uint8 picture
     mask,       # (H,W) labels in {0,1..N,255}
@@ -38,24 +39,25 @@ def overlay(
     "The picture with each way of the mask tinted and outlined, void in grey"
     pic, mask = np.asarray(pic), np.asarray(mask)
     if pic.shape[:2] != mask.shape:
-        raise ShapeError(f'overlay: mask is {mask.shape}, picture is {pic.shape[:2]}, want the same; resize it first with core.resize_mask')
-    out = pic.astype(np.float32)
-    edge = _inner_edge(mask)
+        raise ShapeError(f'overlay: mask is {mask.shape}, picture is {pic.shape[:2]}, want the same; '
+                         'resize it first with core.resize_mask')
+    out, edge = pic.astype(np.float32), _inner_edge(mask)
     for v in np.unique(mask[mask > 0]):
-        colour = 255*np.array(to_rgb(VOID_COLOUR if v == 255 else WAY_COLOURS[(v-1) % len(WAY_COLOURS)]))
-        on = mask == v
+        name = VOID_COLOUR if v == 255 else WAY_COLOURS[(v-1) % len(WAY_COLOURS)]
+        colour, on = 255*np.array(to_rgb(name)), mask == v
         out[on] = (1-alpha)*out[on]+alpha*colour
         out[on & edge] = colour
     return out.round().astype(np.uint8)
 
 def _inner_edge(mask):
     "Pixels with a neighbour (of four) of another label"
-    p = np.pad(mask, 1, mode='edge'); c = p[1:-1, 1:-1]
+    p = np.pad(mask, 1, mode='edge')
+    c = p[1:-1, 1:-1]
     return (p[:-2, 1:-1] != c) | (p[2:, 1:-1] != c) | (p[1:-1, :-2] != c) | (p[1:-1, 2:] != c)
 
-# %% ../nbs/01_show.ipynb #1ff2c6f3
+# %% ../nbs/01_show.ipynb #4940fe3c
 def show_strip(
-    items,          # pictures (H,W,3) uint8, heat maps (H,W) float, or None for a gap; one list, or a list of rows
+    items,          # a list, or list of rows: pictures (H,W,3) uint8, heat maps (H,W) float, None for a gap
     titles=None,    # a title for each picture of the first row, or rows of titles
     height=2.2,     # of one picture, inches
     labels=None,    # a label left of each row
@@ -66,19 +68,26 @@ def show_strip(
     "Pictures and heat maps side by side, heat on one scale"
     rows = [list(r) for r in items] if isinstance(items[0], (list, tuple)) else [list(items)]
     if titles is not None and not isinstance(titles[0], (list, tuple)): titles = [titles]
-    heats = [_np(i) for r in rows for i in r if i is not None and _np(i).ndim == 2]
-    scale = dict(cmap=cmap, vmin=min(h.min() for h in heats) if heats and vmin is None else vmin,
-                 vmax=max(h.max() for h in heats) if heats and vmax is None else vmax)
-    wide = sum(max(_aspect(r[c]) for r in rows if c < len(r)) for c in range(len(rows[0])))
-    fig, axs = plt.subplots(len(rows), len(rows[0]), figsize=(height*wide+.1*len(rows[0]), height*len(rows)+.3), squeeze=False, layout='compressed')
+    cols, scale = len(rows[0]), dict(cmap=cmap, **_limits(rows, vmin, vmax))
+    wide = sum(max(_aspect(r[c]) for r in rows if c < len(r)) for c in range(cols))
+    size = (height*wide+.1*cols, height*len(rows)+.3)
+    fig, axs = plt.subplots(len(rows), cols, figsize=size, squeeze=False, layout='compressed')
     for r, row in enumerate(rows):
-        for c, ax in enumerate(axs[r]): _panel(ax, row[c] if c < len(row) else None, scale, titles[r][c] if titles and r < len(titles) and c < len(titles[r]) else '')
+        for c, ax in enumerate(axs[r]): _panel(ax, _at(row, c), scale, _at(_at(titles, r), c) or '')
         if labels: axs[r, 0].set_ylabel(labels[r])
     return fig
 
-# %% ../nbs/01_show.ipynb #209f5447
+# %% ../nbs/01_show.ipynb #06725881
 def _np(x): return x.detach().float().cpu().numpy() if isinstance(x, torch.Tensor) else np.asarray(x)
 def _aspect(x): return 1. if x is None else _np(x).shape[1]/_np(x).shape[0]
+def _at(items, i): return items[i] if items is not None and i < len(items) else None
+
+def _limits(rows, vmin, vmax):
+    "The scale of all heat maps together, unless given"
+    heats = [_np(i) for r in rows for i in r if i is not None and _np(i).ndim == 2]
+    if heats and vmin is None: vmin = min(h.min() for h in heats)
+    if heats and vmax is None: vmax = max(h.max() for h in heats)
+    return dict(vmin=vmin, vmax=vmax)
 
 def _panel(ax, item, scale, title):
     "One picture, heat map or gap on `ax`"
@@ -88,7 +97,8 @@ def _panel(ax, item, scale, title):
     a = _np(item)
     if a.ndim == 2: ax.imshow(a.astype(float), **scale)
     elif a.ndim == 3 and a.shape[-1] == 3: ax.imshow(a.astype(np.uint8))
-    else: raise ShapeError(f'show_strip: found a picture of shape {a.shape}, want (H,W,3) or a heat map (H,W); convert images with core.to_picture')
+    else: raise ShapeError(f'show_strip: found a picture of shape {a.shape}, '
+                           'want (H,W,3) or a heat map (H,W); convert images with core.to_picture')
 
 # %% ../nbs/01_show.ipynb #fdd5815f
 def heat(
@@ -106,7 +116,7 @@ def heat(
     rgb = plt.get_cmap(cmap)(np.clip((big-lo)/max(hi-lo, 1e-12), 0, 1))[..., :3]*255
     return ((1-alpha)*pic+alpha*rgb).round().astype(np.uint8)
 
-# %% ../nbs/01_show.ipynb #b6ce1157
+# %% ../nbs/01_show.ipynb #4dcc0366
 def show_episode(
     ep:Episode,       # one batch of episodes
     b=0,              # which of them
@@ -121,9 +131,11 @@ def show_episode(
     for n in range(ep.ways):
         for k in range(min(ep.shots, max_shots)):
             m = ep.support_masks[b, n, k].cpu().numpy()
-            items.append(overlay(to_picture(ep.support_imgs[b, n, k]), np.where(m == 1, n+1, m)))
+            m = np.where(m == 1, n+1, m)                                  # in the colour of its way
+            items.append(overlay(to_picture(ep.support_imgs[b, n, k]), m))
             titles.append(f'support: {names[n]}' if k == 0 else '')
     query = to_picture(ep.query_img[b])
     for title, m in {'query, truth': ep.query_mask[b], **(preds or {})}.items():
-        items.append(overlay(query, _np(m).astype(np.int64))); titles.append(title)
+        items.append(overlay(query, _np(m).astype(np.int64)))
+        titles.append(title)
     return show_strip(items, titles, height=height)

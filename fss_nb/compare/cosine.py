@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..core import ShapeError
 
-# %% ../../nbs/32_compare.cosine.ipynb #ac3c2472
+# %% ../../nbs/32_compare.cosine.ipynb #e13f7f5d
 def cosine_maps(
     f:Tensor,   # (...,C,h,w) features
     p:Tensor,   # (...,P,C) prototypes; leading axes broadcast with those of `f`
@@ -19,7 +19,8 @@ def cosine_maps(
 )->Tensor:      # (...,P,h,w) in [-1,1]
     "The cosine between every cell and every prototype"
     if f.shape[-3] != p.shape[-1]:
-        raise ShapeError(f'cosine_maps: features have {f.shape[-3]} channels, prototypes {p.shape[-1]}, want the same; both must come from one backbone and tap')
+        raise ShapeError(f'cosine_maps: features have {f.shape[-3]} channels, prototypes {p.shape[-1]}, '
+                         'want the same; both must come from one backbone and tap')
     f_len = f.norm(dim=-3, keepdim=True).clamp_min(eps)
     p_unit = p/p.norm(dim=-1, keepdim=True).clamp_min(eps)
     return torch.einsum('...chw,...pc->...phw', f, p_unit)/f_len

@@ -14,28 +14,31 @@ from torch.nn import functional as F
 
 from ..core import ShapeError
 
-# %% ../../nbs/30_compare.pooling.ipynb #9ab08616
+# %% ../../nbs/30_compare.pooling.ipynb #a6e84129
 def masked_pool(
     f:Tensor,    # (...,C,h,w) features
     m:Tensor,    # (...,h,w) weights >= 0 on the same grid; leading axes broadcast with those of `f`
-    eps=1e-5,    # added to the area, so that an empty mask gives the zero vector (PANet's code; CANet and PFENet use 5e-4)
+    eps=1e-5,    # added to the area, so that an empty mask gives 0 (PANet's code; CANet and PFENet: 5e-4)
 )->Tensor:       # (...,C)
     "The average feature under a mask"
-    if m.shape[-2:] != f.shape[-2:]:
-        raise ShapeError(f'masked_pool: mask is {tuple(m.shape[-2:])}, features are {tuple(f.shape[-2:])}, want the same grid; bring the mask there with adjoint_resize(m, {tuple(f.shape[-2:])})')
+    mask_grid, grid = tuple(m.shape[-2:]), tuple(f.shape[-2:])
+    if mask_grid != grid:
+        raise ShapeError(f'masked_pool: mask is {mask_grid}, features are {grid}, want the same grid; '
+                         f'bring the mask there with adjoint_resize(m, {grid})')
     m = m.to(f.dtype)
     return torch.einsum('...chw,...hw->...c', f, m)/(m.sum((-2, -1))[..., None]+eps)
 
-# %% ../../nbs/30_compare.pooling.ipynb #6a496898
+# %% ../../nbs/30_compare.pooling.ipynb #80d00783
 @lru_cache(maxsize=64)
 def _interpolation(n_in, n_out):
     "(n_out,n_in) float64 matrix of bilinear enlarging along one axis, areas aligned"
-    return F.interpolate(torch.eye(n_in, dtype=torch.float64)[None], size=n_out, mode='linear', align_corners=False)[0].T
+    units = torch.eye(n_in, dtype=torch.float64)[None]
+    return F.interpolate(units, size=n_out, mode='linear', align_corners=False)[0].T
 
 def adjoint_resize(
     m:Tensor,   # (...,H,W) weights of pixels
     size,       # (h,w) of the feature grid
-)->Tensor:      # (...,h,w): how much each cell counts if features were enlarged to (H,W) and weighted by `m`
+)->Tensor:      # (...,h,w): how much each cell counts if features are enlarged to (H,W) and weighted by `m`
     "Weights of pixels as weights of cells: the transpose of bilinear enlarging, so the total is kept"
     m = m if m.is_floating_point() else m.float()
     up_h, up_w = (_interpolation(n, N).to(m) for n, N in zip(size, m.shape[-2:]))

@@ -22,7 +22,7 @@ def fg_bg(
     if one_of(void, ('ignore', 'background'), 'void rule') == 'background': return fg, 1-fg
     return fg, (masks == 0).float()
 
-# %% ../../nbs/31_compare.prototypes.ipynb #333f2c66
+# %% ../../nbs/31_compare.prototypes.ipynb #955bdb95
 def prototypes(
     f:Tensor,       # (B,N,K,C,h,w) support features
     fg:Tensor,      # (B,N,K,H,W) weights of the object, any size
@@ -31,7 +31,8 @@ def prototypes(
 )->Tensor:          # (B,1+N,C), background first
     "Background and way prototypes of each episode"
     if f.ndim != 6 or fg.shape[:3] != f.shape[:3]:
-        raise ShapeError(f'prototypes: features are {tuple(f.shape)}, masks {tuple(fg.shape)}, want (B,N,K,C,h,w) and (B,N,K,H,W); add the missing axes with [None]')
+        raise ShapeError(f'prototypes: features are {tuple(f.shape)}, masks {tuple(fg.shape)}, '
+                         'want (B,N,K,C,h,w) and (B,N,K,H,W); add the missing axes with [None]')
     both = adjoint_resize(torch.stack([bg, fg]), f.shape[-2:])     # (2,B,N,K,h,w)
     bg_p, fg_p = masked_pool(f, both, eps)                         # (B,N,K,C) each
     return torch.cat([bg_p.mean((1, 2))[:, None], fg_p.mean(2)], 1)

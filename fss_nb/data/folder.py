@@ -53,7 +53,7 @@ def _check_pairs(pics, sets):
         if not any(stem in masks for masks in sets.values()):
             raise DataError(f'{pic}: found no mask {stem}.png in masks/, want one; draw it or take the picture out')
 
-# %% ../../nbs/16_data.folder.ipynb #5f8f6955
+# %% ../../nbs/16_data.folder.ipynb #c8f4b7f7
 class _Seen(NamedTuple):
     path:Path
     shape:tuple     # (H,W)
@@ -65,8 +65,6 @@ def _look(path, pic):
     a = read_label(path)
     check_size(a.shape, path, pic)
     kind = mask_kind(a)
-    if kind.name == 'grey' and a[a < 255].max() < 128:   # soft outlines have light greys, too; these are class numbers
-        kind = MaskKind('classes', 'several values below 128', -1)
     if kind.name in ('empty', 'all255'):
         raise DataError(f'{path}: {kind.says}; want 0 for background and another value for the object; draw the object')
     return _Seen(path, a.shape, kind, dict(zip(*(v.tolist() for v in np.unique(a, return_counts=True)))))

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['VGG16', 'ResNet', 'Tiny', 'bundled_weights', 'create_backbone']
 
-# %% ../../nbs/20_features.backbone.ipynb #5b0fc656
+# %% ../../nbs/20_features.backbone.ipynb #fd5b6399
 from importlib.resources import files
 from pathlib import Path
 from urllib.error import URLError
@@ -14,17 +14,24 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from ..core import FssError, OptionError, ShapeError, one_of
+from ..core import FssError, OptionError, one_of
 
-# %% ../../nbs/20_features.backbone.ipynb #ab3b6c3a
+# %% ../../nbs/20_features.backbone.ipynb #a9d8d319
 def _vgg_block(c_in, c_out, n, dilation=1, last_relu=True):
     "`n` 3x3 convolutions with ReLU between them"
     layers = []
     for i in range(n):
-        layers += [nn.Conv2d(c_in if i == 0 else c_out, c_out, 3, padding=dilation, dilation=dilation), nn.ReLU()]
+        conv = nn.Conv2d(c_in if i == 0 else c_out, c_out, 3, padding=dilation, dilation=dilation)
+        layers += [conv, nn.ReLU()]
     return nn.Sequential(*(layers if last_relu else layers[:-1]))
 
-# %% ../../nbs/20_features.backbone.ipynb #4e9f180b
+def _vgg_pool(kernel, stride):
+    "PANet's padded 3x3 pooling or VGG's 2x2; with stride 1 the size is kept"
+    if kernel == 3: return nn.MaxPool2d(3, stride, padding=1)
+    if stride == 2: return nn.MaxPool2d(2, 2)
+    return nn.Sequential(nn.ReplicationPad2d((0, 1, 0, 1)), nn.MaxPool2d(2, 1))
+
+# %% ../../nbs/20_features.backbone.ipynb #9c51b7aa
 class VGG16(nn.Module):
     "VGG-16 without classifier; with `dilated` PANet's stride 8, without it the strides of four poolings"
     channels = {'conv5': 512}
@@ -35,17 +42,24 @@ class VGG16(nn.Module):
     ):
         super().__init__()
         self.stride = 8 if dilated else 16
-        def shrink(stride):
-            if pool == 3: return nn.MaxPool2d(3, stride, padding=1)
-            return nn.MaxPool2d(2, 2) if stride == 2 else nn.Sequential(nn.ReplicationPad2d((0, 1, 0, 1)), nn.MaxPool2d(2, 1))
+        last_stride, last_dilation = (1, 2) if dilated else (2, 1)
         self.features = nn.Sequential(
-            _vgg_block(3, 64, 2), shrink(2), _vgg_block(64, 128, 2), shrink(2), _vgg_block(128, 256, 3), shrink(2),
-            _vgg_block(256, 512, 3), shrink(1 if dilated else 2), _vgg_block(512, 512, 3, 2 if dilated else 1, last_relu))
+            _vgg_block(3, 64, 2), _vgg_pool(pool, 2),
+            _vgg_block(64, 128, 2), _vgg_pool(pool, 2),
+            _vgg_block(128, 256, 3), _vgg_pool(pool, 2),
+            _vgg_block(256, 512, 3), _vgg_pool(pool, last_stride),
+            _vgg_block(512, 512, 3, last_dilation, last_relu),
+        )
 
     def forward(self, x:Tensor): # (M,3,H,W) -> {'conv5': (M,512,h,w)}
         return {'conv5': self.features(x)}
 
-# %% ../../nbs/20_features.backbone.ipynb #dbe8d3ab
+# %% ../../nbs/20_features.backbone.ipynb #369c2d9f
+_STAGES = ('layer1', 'layer2', 'layer3', 'layer4')
+
+def _valid_taps(taps, what): return tuple(one_of(t, _STAGES, what) for t in taps)
+def _valid_bn(bn): return one_of(bn, ('eval', 'train'), 'batch norm mode')
+
 def _hold_bn(net):
     "Batch norm back in evaluation mode if `net.bn` says so"
     if net.bn == 'eval':
@@ -53,22 +67,25 @@ def _hold_bn(net):
             if isinstance(m, nn.BatchNorm2d): m.eval()
     return net
 
+# %% ../../nbs/20_features.backbone.ipynb #e73273e7
 class ResNet(nn.Module):
     "ResNet-50 or -101 without classifier, stages 3 and 4 dilated to stride 8"
     def __init__(self,
-        depth=50,                              # 50 or 101
-        taps=('layer2', 'layer3', 'layer4'),   # stages to hand out; stages after the last one are not built
-        dilated=True,                          # stride 8 throughout; else torchvision's 8, 16, 32
-        bn='eval',                             # batch norm: 'eval' always on stored statistics, 'train' as the module's mode
+        depth=50,                             # 50 or 101
+        taps=('layer2', 'layer3', 'layer4'),  # stages to hand out; those after the last are not built
+        dilated=True,                         # stride 8 throughout; else torchvision's 8, 16, 32
+        bn='eval',                            # batch norm: 'eval' on stored statistics, 'train' as the module
     ):
         super().__init__()
         from torchvision.models import resnet50, resnet101
-        net = {50: resnet50, 101: resnet101}[one_of(depth, (50, 101), 'ResNet depth')](weights=None, replace_stride_with_dilation=[False, dilated, dilated])
-        for t in taps: one_of(t, ('layer1', 'layer2', 'layer3', 'layer4'), 'ResNet stage')
-        self.taps, self.bn, self.stride = tuple(taps), one_of(bn, ('eval', 'train'), 'batch norm mode'), 8 if dilated else 32
-        self.stages = tuple(f'layer{i}' for i in range(1, 1+max(int(t[-1]) for t in taps)))
-        for name in ('conv1', 'bn1', 'relu', 'maxpool', *self.stages): self.add_module(name, getattr(net, name))
-        self.channels = {t: 256*2**(int(t[-1])-1) for t in self.taps}
+        make = {50: resnet50, 101: resnet101}[one_of(depth, (50, 101), 'ResNet depth')]
+        net = make(weights=None, replace_stride_with_dilation=[False, dilated, dilated])
+        self.taps, self.bn = _valid_taps(taps, 'ResNet stage'), _valid_bn(bn)
+        self.stride = 8 if dilated else 32
+        self.channels = {t: 256*2**_STAGES.index(t) for t in self.taps}
+        self.stages = _STAGES[:1+max(_STAGES.index(t) for t in self.taps)]
+        for name in ('conv1', 'bn1', 'relu', 'maxpool', *self.stages):
+            self.add_module(name, getattr(net, name))
 
     def train(self, mode=True): return _hold_bn(super().train(mode))
 
@@ -77,13 +94,18 @@ class ResNet(nn.Module):
         for name in self.stages: out[name] = x = getattr(self, name)(x)
         return {t: out[t] for t in self.taps}
 
-# %% ../../nbs/20_features.backbone.ipynb #803d220b
+# %% ../../nbs/20_features.backbone.ipynb #10de16ca
+def _conv_bn(c_in, c_out):
+    "A 3x3 convolution of stride 2 with batch norm and ReLU"
+    return nn.Sequential(nn.Conv2d(c_in, c_out, 3, 2, 1, bias=False), nn.BatchNorm2d(c_out), nn.ReLU())
+
 class _Residual(nn.Module):
     "Two 3x3 convolutions beside a shortcut"
     def __init__(self, c_in, c_out, stride=1, dilation=1, last_relu=True):
         super().__init__()
         self.body = nn.Sequential(
-            nn.Conv2d(c_in, c_out, 3, stride, dilation, dilation, bias=False), nn.BatchNorm2d(c_out), nn.ReLU(),
+            nn.Conv2d(c_in, c_out, 3, stride, dilation, dilation, bias=False), nn.BatchNorm2d(c_out),
+            nn.ReLU(),
             nn.Conv2d(c_out, c_out, 3, 1, dilation, dilation, bias=False), nn.BatchNorm2d(c_out))
         self.short = nn.Identity() if (c_in, stride) == (c_out, 1) else nn.Sequential(
             nn.Conv2d(c_in, c_out, 1, stride, bias=False), nn.BatchNorm2d(c_out))
@@ -93,31 +115,30 @@ class _Residual(nn.Module):
         y = self.body(x)+self.short(x)
         return y.relu() if self.last_relu else y
 
-# %% ../../nbs/20_features.backbone.ipynb #e52e76df
+# %% ../../nbs/20_features.backbone.ipynb #6856c610
 class Tiny(nn.Module):
     "A residual network of 0.46 M parameters with ResNet's stage names and stride 8"
     stride = 8
     def __init__(self,
-        taps=('layer2', 'layer3', 'layer4'),  # stages to hand out: 32, 64, 96, 96 channels
+        taps=('layer2', 'layer3', 'layer4'),  # stages to hand out; the four have 32, 64, 96, 96 channels
         bn='eval',                            # as in `ResNet`
     ):
         super().__init__()
-        self.taps, self.bn = tuple(one_of(t, ('layer1', 'layer2', 'layer3', 'layer4'), 'tiny stage') for t in taps), one_of(bn, ('eval', 'train'), 'batch norm mode')
-        conv = lambda c_in, c_out: nn.Sequential(nn.Conv2d(c_in, c_out, 3, 2, 1, bias=False), nn.BatchNorm2d(c_out), nn.ReLU())
-        self.layer1 = nn.Sequential(conv(3, 24), conv(24, 32))
+        self.taps, self.bn = _valid_taps(taps, 'tiny stage'), _valid_bn(bn)
+        self.layer1 = nn.Sequential(_conv_bn(3, 24), _conv_bn(24, 32))
         self.layer2 = nn.Sequential(_Residual(32, 64, stride=2), _Residual(64, 64))
         self.layer3 = _Residual(64, 96, dilation=2)
         self.layer4 = _Residual(96, 96, dilation=2, last_relu=False)
-        self.channels = {t: dict(layer1=32, layer2=64, layer3=96, layer4=96)[t] for t in self.taps}
+        self.channels = {t: (32, 64, 96, 96)[_STAGES.index(t)] for t in self.taps}
 
     def train(self, mode=True): return _hold_bn(super().train(mode))
 
     def forward(self, x:Tensor): # (M,3,H,W) -> {tap: (M,C,h,w)}
         out = {}
-        for name in ('layer1', 'layer2', 'layer3', 'layer4'): out[name] = x = getattr(self, name)(x)
+        for name in _STAGES: out[name] = x = getattr(self, name)(x)
         return {t: out[t] for t in self.taps}
 
-# %% ../../nbs/20_features.backbone.ipynb #0880bf8f
+# %% ../../nbs/20_features.backbone.ipynb #5b121454
 def bundled_weights(
     name=None,  # e.g. 'tiny-toy'; None: all of them
 ):              # -> path of the file, or {name: path}
@@ -131,15 +152,16 @@ def _imagenet(name):
     weights = get_model_weights(name).IMAGENET1K_V1
     try: return weights.get_state_dict(progress=True, check_hash=True, weights_only=True)
     except (URLError, OSError) as e:
-        cache = 'the folder checkpoints of torch.hub.get_dir()'
-        raise FssError(f'ImageNet weights of {name} are not cached and could not be fetched ({type(e).__name__}); download {weights.url} into {cache}, or pass pretrained=False') from None
+        raise FssError(f'ImageNet weights of {name} are not cached and could not be fetched '
+                       f'({type(e).__name__}); download {weights.url} into the folder checkpoints of '
+                       'torch.hub.get_dir(), or pass pretrained=False') from None
 
-# %% ../../nbs/20_features.backbone.ipynb #6aabb85b
+# %% ../../nbs/20_features.backbone.ipynb #910581b6
 _BACKBONES = dict(vgg16=VGG16, resnet50=ResNet, resnet101=ResNet, tiny=Tiny)
 
 def create_backbone(
     name='tiny',       # 'vgg16' | 'resnet50' | 'resnet101' | 'tiny'
-    pretrained=False,  # False: random; 'imagenet' (VGG, ResNets); 'toy' (tiny); True: whichever of the two exists
+    pretrained=False,  # False: random; 'imagenet' (VGG, ResNets) or 'toy' (tiny); True: whichever exists
     **options,         # of the class: taps, bn, dilated, ...
 )->nn.Module:          # with .channels {tap: C} and .stride
     "A backbone by name, in evaluation mode, with the weights asked for"
@@ -147,14 +169,16 @@ def create_backbone(
     if name == 'resnet101': options.setdefault('depth', 101)
     try: net = _BACKBONES[name](**options)
     except TypeError as e: raise OptionError(f'backbone {name}: {e}') from None
-    if pretrained is True: pretrained = 'toy' if name == 'tiny' else 'imagenet'
-    if pretrained: _load_pretrained(net, name, one_of(pretrained, ('toy',) if name == 'tiny' else ('imagenet',), f'weights for {name}'))
+    valid = ['toy' if name == 'tiny' else 'imagenet']
+    if pretrained is True: pretrained = valid[0]
+    if pretrained: _load_pretrained(net, name, one_of(pretrained, valid, f'weights for {name}'))
     return net.eval()
 
 def _load_pretrained(net, name, source):
     "Trained weights into `net`; stages that were not built are left out"
     if source == 'toy': state = {k: v.float() for k, v in load_file(bundled_weights('tiny-toy')).items()}
     else: state = _imagenet(name)
-    if name == 'vgg16': state = dict(zip(net.state_dict(), (v for k, v in state.items() if k.startswith('features.'))))
     own = net.state_dict()
+    if name == 'vgg16':                                 # torchvision's names differ; the order is the same
+        state = dict(zip(own, (v for k, v in state.items() if k.startswith('features.'))))
     net.load_state_dict({k: state[k] for k in own})
