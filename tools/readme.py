@@ -48,6 +48,8 @@ def render(root=ROOT):
     nb.cells = [c for c in map(visible, nb.cells) if c is not None]
     for c in nb.cells:
         if c.cell_type == 'markdown': c.source = from_root(c.source, root)
+        for o in c.get('outputs', []):
+            if 'text/markdown' in o.get('data', {}): o.data['text/markdown'] = from_root(o.data['text/markdown'], root)
     md, made = MarkdownExporter().from_notebook_node(nb, resources={'output_files_dir': 'images', 'unique_key': 'index'})
     files = {}
     for i, (name, data) in enumerate(made['outputs'].items(), 1):    # figures are counted, so a new text cell renames none

@@ -25,7 +25,7 @@ def query_prototypes(
     cells = won.sum((2, 3, 4))
     return torch.einsum('bqchw,bjqhw->bjc', f, won)/(cells[..., None]+eps), cells
 
-# %% ../../nbs/33_compare.alignment.ipynb #30d74ab6
+# %% ../../nbs/33_compare.alignment.ipynb #3f41e9a2
 def align_loss(
     q_f:Tensor,      # (B,Q,C,h,w) query features; Q is 1 but for PANet's option of several queries
     scores:Tensor,   # (B,Q,1+N,h,w) scores of the forward task on the same grid
@@ -41,11 +41,11 @@ def align_loss(
         raise ShapeError(f'align_loss: scores have {scores.shape[2]} labels, support {N} ways, want ways+1; '
                          'give the scores of background and all ways')
     p, cells = query_prototypes(q_f, scores, eps)
-    pairs = torch.stack([p[:, :1].expand(-1, N, -1), p[:, 1:]], 2)                   # (B,N,2,C): background, way
-    logits = resize(alpha*cosine_maps(s_f, pairs[:, :, None]), s_masks.shape[-2:])   # (B,N,K,2,H,W)
+    pairs = torch.stack([p[:, :1].expand(-1, N, -1), p[:, 1:]], 2)                 # (B,N,2,C) background, way
+    logits = resize(alpha*cosine_maps(s_f, pairs[:, :, None]), s_masks.shape[-2:]) # (B,N,K,2,H,W)
     fg, bg = fg_bg(s_masks, void)
     target = torch.where(fg > 0, 1, torch.where(bg > 0, 0, 255))
     each = F.cross_entropy(logits.flatten(0, 2), target.flatten(0, 2), ignore_index=255, reduction='none')
-    each = each.sum((1, 2))/(target != 255).flatten(0, 2).sum((1, 2)).clamp_min(1)   # mean over valid pixels
+    each = each.sum((1, 2))/(target != 255).flatten(0, 2).sum((1, 2)).clamp_min(1) # mean over valid pixels
     found = (cells[:, 1:] > 0)[:, :, None].expand(B, N, K)
     return torch.where(found, each.view(B, N, K), 0.).sum()/(B*N*K)

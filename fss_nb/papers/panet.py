@@ -17,15 +17,15 @@ from ..core import Episode, resize
 from .system import System
 from ..score.losses import cross_entropy
 
-# %% ../../nbs/71_papers.panet.ipynb #5e7a8ed2
+# %% ../../nbs/71_papers.panet.ipynb #0df1a73e
 @dataclass(frozen=True)
 class PANetCfg:
     alpha:float = 20.     # scale of the cosine; Sec. 3.4 "fixed at 20", `scaler` in the official calDist
     par:float = 1.        # lambda, weight of the alignment loss; Sec. 3.5; 0 is the paper's model without PAR
-    void:str = 'ignore'   # what 255 in a support mask is; the official code counts VOC's border as 'background', see `fg_bg`
+    void:str = 'ignore'   # what 255 in a support mask is; in the official code 'background', see `fg_bg`
     eps:float = 1e-5      # added to the area of a mask; official getFeatures
 
-# %% ../../nbs/71_papers.panet.ipynb #7f5a8607
+# %% ../../nbs/71_papers.panet.ipynb #4e92a430
 class PANet(System):
     "Prototypes from the support, cosine to every query cell, and alignment in training"
     name, Cfg, default_backbone = 'panet', PANetCfg, 'vgg16'
@@ -33,20 +33,25 @@ class PANet(System):
     @property
     def tap(self): return list(self.backbone.channels)[-1]
 
-    def scores(self, q_f:Tensor, s_f:Tensor, masks:Tensor): # (B,C,h,w), (B,N,K,C,h,w), (B,N,K,H,W) -> (B,1+N,h,w)
+    def scores(self,
+        q_f:Tensor,    # (B,C,h,w) query features
+        s_f:Tensor,    # (B,N,K,C,h,w) support features
+        masks:Tensor,  # (B,N,K,H,W) in {0,1,255}
+    ):                 # -> (B,1+N,h,w)
         "Eq. 3 on the feature grid: alpha times the cosine to each prototype"
         p = self.note('prototypes', prototypes(s_f, *fg_bg(masks, self.cfg.void), self.cfg.eps))
         return self.note('scores', self.cfg.alpha*cosine_maps(q_f, p))
 
     def decode(self, f_query, f_support, support_masks, size): # -> (B,1+N,H,W)
-        return self.note('logits', resize(self.scores(f_query[self.tap], f_support[self.tap], support_masks), size))
+        scores = self.scores(f_query[self.tap], f_support[self.tap], support_masks)
+        return self.note('logits', resize(scores, size))
 
     def losses(self, ep:Episode): # -> {'total', 'query', 'align'}
         "Eq. 5 for the query, Eq. 7 for the support, and their sum"
-        f_query, f_support = self.encode_episode(ep)
-        q_f, s_f = self.note('query features', f_query[self.tap]), self.note('support features', f_support[self.tap])
-        scores = self.scores(q_f, s_f, ep.support_masks)
+        c, masks, (f_query, f_support) = self.cfg, ep.support_masks, self.encode_episode(ep)
+        q_f = self.note('query features', f_query[self.tap])
+        s_f = self.note('support features', f_support[self.tap])
+        scores = self.scores(q_f, s_f, masks)
         out = {'query': cross_entropy(self.note('logits', resize(scores, ep.size)), ep.query_mask)}
-        if self.cfg.par:
-            out['align'] = align_loss(q_f[:, None], scores[:, None], s_f, ep.support_masks, self.cfg.alpha, self.cfg.void, self.cfg.eps)
-        return {'total': out['query']+self.cfg.par*out.get('align', 0.), **out}
+        if c.par: out['align'] = align_loss(q_f[:, None], scores[:, None], s_f, masks, c.alpha, c.void, c.eps)
+        return {'total': out['query']+c.par*out.get('align', 0.), **out}

@@ -18,38 +18,10 @@ from torch import Tensor, nn
 from ..core import DataError, Episode, OptionError, one_of
 from ..features.backbone import create_backbone
 
-# %% ../../nbs/70_papers.system.ipynb #386719f8
-class System(nn.Module):
-    "Base of all models: subclasses give `Cfg`, `taps`, `decode` and `losses`"
-    name = 'system'            # its name in `fss.list_models()`
-    Cfg = None                 # frozen dataclass of options
-    taps = ('layer4',)         # features that `decode` wants, by the names of ResNet's stages
-    def __init__(self, cfg=None, backbone='tiny', pretrained=False, **backbone_options):
-        super().__init__()
-        self.cfg, self.backbone_name, self._trace = cfg, backbone, None
-        self.card = {}         # what is known of the weights: recipe, seed, measured numbers
-        if backbone != 'vgg16' and backbone is not None: backbone_options.setdefault('taps', self.taps)
-        self.backbone = nn.Identity() if backbone is None else create_backbone(backbone, pretrained, **backbone_options)
-
-    def encode(self, imgs:Tensor): # (...,3,H,W) normalised -> {tap: (...,C,h,w)}
-        "Features of each picture by itself"
-        lead = imgs.shape[:-3]
-        out = self.backbone(imgs.reshape(-1, *imgs.shape[-3:]))
-        return {k: v.reshape(*lead, *v.shape[1:]) for k, v in out.items()}
-
-    def decode(self, f_query, f_support, support_masks, size): # {tap: (B,C,h,w)}, {tap: (B,N,K,C,h,w)}, (B,N,K,H,W), (H,W) -> (B,N+1,H,W)
-        raise NotImplementedError
-
-    def losses(self, ep:Episode): raise NotImplementedError
-
-    def encode_episode(self, ep:Episode): # -> query features {tap: (B,C,h,w)}, support features {tap: (B,N,K,C,h,w)}
-        "Both sides through the backbone in one batch"
-        B, N, K = ep.support_imgs.shape[:3]
-        f = self.encode(torch.cat([ep.query_img, ep.support_imgs.flatten(0, 2)]))
-        return {k: v[:B] for k, v in f.items()}, {k: v[B:].unflatten(0, (B, N, K)) for k, v in f.items()}
-
-    def forward(self, ep:Episode): # -> (B,N+1,H,W) logits
-        return self.decode(*self.encode_episode(ep), ep.support_masks, ep.size)
+# %% ../../nbs/70_papers.system.ipynb #b4b01c44
+class _Traced(nn.Module):
+    "A module whose intermediates can be recorded under the paper's names"
+    _trace = None
 
     def note(self, name, t):
         "Give an intermediate its name in the paper; returned as it is, and recorded while `trace` runs"
@@ -60,8 +32,46 @@ class System(nn.Module):
     def trace(self, ep:Episode): # -> {name: tensor} in the order of computation
         "Every intermediate that the paper names"
         self._trace = {}
-        try: self.losses(ep); return self._trace
+        try:
+            self.losses(ep)
+            return self._trace
         finally: self._trace = None
+
+# %% ../../nbs/70_papers.system.ipynb #1dd5ea44
+class System(_Traced):
+    "Base of all models: subclasses give `Cfg`, `taps`, `decode` and `losses`"
+    name = 'system'            # its name in `fss.list_models()`
+    Cfg = None                 # frozen dataclass of options
+    taps = ('layer4',)         # features that `decode` wants, by the names of ResNet's stages
+    def __init__(self, cfg=None, backbone='tiny', pretrained=False, **backbone_options):
+        super().__init__()
+        self.cfg, self.backbone_name = cfg, backbone
+        self.card = {}         # what is known of the weights: recipe, seed, measured numbers
+        if backbone not in ('vgg16', None): backbone_options.setdefault('taps', self.taps)
+        if backbone is None: self.backbone = nn.Identity()
+        else: self.backbone = create_backbone(backbone, pretrained, **backbone_options)
+
+    def encode(self, imgs:Tensor): # (...,3,H,W) normalised -> {tap: (...,C,h,w)}
+        "Features of each picture by itself"
+        lead = imgs.shape[:-3]
+        out = self.backbone(imgs.reshape(-1, *imgs.shape[-3:]))
+        return {k: v.reshape(*lead, *v.shape[1:]) for k, v in out.items()}
+
+    def encode_episode(self, ep:Episode): # -> {tap: (B,C,h,w)}, {tap: (B,N,K,C,h,w)}
+        "Query and support through the backbone in one batch"
+        B, N, K = ep.support_imgs.shape[:3]
+        f = self.encode(torch.cat([ep.query_img, ep.support_imgs.flatten(0, 2)]))
+        return {k: v[:B] for k, v in f.items()}, {k: v[B:].unflatten(0, (B, N, K)) for k, v in f.items()}
+
+    def decode(self,
+        f_query,        # {tap: (B,C,h,w)}
+        f_support,      # {tap: (B,N,K,C,h,w)}
+        support_masks,  # (B,N,K,H,W) in {0,1,255}
+        size,           # (H,W) of the answer
+    ): raise NotImplementedError                             # -> (B,N+1,H,W) logits, background first
+
+    def losses(self, ep:Episode): raise NotImplementedError  # -> {'total': scalar, ...}
+    def forward(self, ep:Episode): return self.decode(*self.encode_episode(ep), ep.support_masks, ep.size)
 
     @property
     def size(self): # (H,W) that the weights were trained at, from their card; None if nothing is known
@@ -78,26 +88,32 @@ def make_cfg(
     for k in options: one_of(k, valid, f'option of {what}')
     return Cfg(**options) if Cfg else None
 
-# %% ../../nbs/70_papers.system.ipynb #c4690710
+# %% ../../nbs/70_papers.system.ipynb #9326162e
 def save_weights(
     m:System,      # the model
     path,          # file to write
     half=False,    # store floats in 16 bits
 ):
     "Weights and all that is needed to build the model again, in one safetensors file"
-    state = {k: (v.half() if half and v.is_floating_point() else v).contiguous() for k, v in m.state_dict().items()}
+    def stored(v): return (v.half() if half and v.is_floating_point() else v).contiguous()
+    state = {k: stored(v) for k, v in m.state_dict().items()}
     about = dict(system=m.name, backbone=m.backbone_name, options=asdict(m.cfg) if m.cfg else {}, card=m.card)
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     save_file(state, str(path), metadata={k: json.dumps(v) for k, v in about.items()})
 
+# %% ../../nbs/70_papers.system.ipynb #34de210a
 def read_weights(
     path,  # a file written by `save_weights`
 ):         # -> (state dict in float32, {'system','backbone','options','card'})
     "The weights in a file and what its header says of them"
-    if not Path(path).is_file(): raise DataError(f'{path}: found no such file, want weights written by save_pretrained; check the path')
+    if not Path(path).is_file():
+        raise DataError(f'{path}: found no such file, want weights written by save_pretrained; '
+                        'check the path')
     try:
         with safe_open(str(path), 'pt') as f:
             about = {k: json.loads(v) for k, v in (f.metadata() or {}).items()}
             state = {k: f.get_tensor(k) for k in f.keys()}
-    except Exception as e: raise DataError(f'{path}: not a readable safetensors file ({type(e).__name__}); copy or download it again') from e
+    except Exception as e:
+        raise DataError(f'{path}: not a readable safetensors file ({type(e).__name__}); '
+                        'copy or download it again') from e
     return {k: v.float() if v.is_floating_point() else v for k, v in state.items()}, about

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['app', 'main']
 
-# %% ../../nbs/89_report.cli.ipynb #0a3cc866
+# %% ../../nbs/89_report.cli.ipynb #51dba594
 import json as jsons
 import re
 import sys
@@ -15,9 +15,7 @@ from typing import Annotated, List, Optional
 
 import typer
 
-import fss_nb as fss
-
-# %% ../../nbs/89_report.cli.ipynb #b24ba213
+# %% ../../nbs/89_report.cli.ipynb #6643613a
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 @app.callback()
@@ -39,10 +37,13 @@ def _write_json(path, value):
 def _given(**options): # those that were given
     return {k: v for k, v in options.items() if v is not None}
 
-def _benchmark(name, root): return fss.benchmark(name, **_given(root=root))
+def _benchmark(name, root):
+    from fss_nb.data.episodes import benchmark
+    return benchmark(name, **_given(root=root))
+
 def _bars(): return sys.stderr.isatty()   # in a file, progress bars are dirt
 
-# %% ../../nbs/89_report.cli.ipynb #4d33a773
+# %% ../../nbs/89_report.cli.ipynb #b8020838
 _ParserError = next(c for c in typer.BadParameter.__mro__ if c.__name__ == 'ClickException')
 _OPTIONS = 'root|shots|classes|fold|episodes|size|value|steps|resume|split|protocol|seed|model'
 
@@ -66,7 +67,8 @@ def main(
         command = args[0] if args and not args[0].startswith('-') and args[0] in _commands() else ''
         text = f"{e.format_message().rstrip('.')}; see {' '.join(['fss', command, '--help'])}"
     except Exception as e:
-        if not isinstance(e, fss.FssError): raise
+        from fss_nb.core import FssError
+        if not isinstance(e, FssError): raise
         text = _for_terminal(str(e))
     else: sys.exit(code if isinstance(code, int) else 0)
     print(_one_line(text), file=sys.stderr)
@@ -74,21 +76,22 @@ def main(
 
 def _commands(): return [c.name for c in app.registered_commands]
 
-# %% ../../nbs/89_report.cli.ipynb #c9e12d8c
+# %% ../../nbs/89_report.cli.ipynb #18f1fa16
 @app.command('models')
 def _models(json:_Json=None):
     "List the systems and the trained models that are bundled"
     from fss_nb.features.backbone import bundled_weights
     from fss_nb.papers.system import read_weights
-    headers = {n: read_weights(bundled_weights(n))[1] for n in fss.bundled_models()}
-    print('systems, for fss train and fss.create_model:', ', '.join(fss.list_models()))
+    from fss_nb.papers.zoo import bundled_models, list_models
+    headers = {n: read_weights(bundled_weights(n))[1] for n in bundled_models()}
+    print('systems, for fss train and fss.create_model:', ', '.join(list_models()))
     print('trained models, for --model and fss.load:')
     for name, h in headers.items():
         print(f"  {name}: {h['system']} with backbone {h['backbone']}")
         for k, v in h['card'].items(): print(f"    {k} {', '.join(map(str, v)) if isinstance(v, list) else v}")
-    _write_json(json, dict(systems=fss.list_models(), trained=headers))
+    _write_json(json, dict(systems=list_models(), trained=headers))
 
-# %% ../../nbs/89_report.cli.ipynb #6b06adf6
+# %% ../../nbs/89_report.cli.ipynb #c6fef60e
 @app.command('predict')
 def _predict(
     support:Annotated[List[Path], typer.Option(help='an outlined picture; give it again for more shots')],
@@ -102,12 +105,14 @@ def _predict(
 ):
     "Outline in further pictures what is outlined in the support pictures"
     from PIL import Image
+    from fss_nb.core import mask_kind
     from fss_nb.data.index import read_label
+    from fss_nb.use.segmenter import Segmenter
     _unlike(query)
-    seg = fss.Segmenter(fss.load(model), size=size).set_support(support, mask, value=value)
-    taken = {str(m): f'{value} is the object' if value is not None else fss.mask_kind(read_label(m)).says for m in mask}
-    for m, says in taken.items(): print(f'{m}: {says}')
+    seg = Segmenter(model, size=size).set_support(support, mask, value=value)
+    taken = {str(m): f'{value} is the object' if value is not None else mask_kind(read_label(m)).says for m in mask}
     results = [(q, seg.predict(q)) for q in query]       # all of them, before the first file is written
+    for m, says in taken.items(): print(f'{m}: {says}')
     for q, res in results:
         path = res.save(out/f'{q.stem}-mask.png')
         Image.fromarray(res.overlay()).save(out/f'{q.stem}-overlay.png')
@@ -120,14 +125,16 @@ def _unlike(paths):
     "Two queries of one name would be written over each other"
     stems = [p.stem for p in paths]
     if len(set(stems)) == len(stems): return
-    raise fss.OptionError(f'predict: found queries of equal names ({", ".join(stems)}), want different ones; '
-                          'rename one')
+    from fss_nb.core import OptionError
+    raise OptionError(f'predict: found queries of equal names ({", ".join(stems)}), want different ones; rename one')
 
-# %% ../../nbs/89_report.cli.ipynb #8c63ce29
+# %% ../../nbs/89_report.cli.ipynb #899b1592
 def _protocols(b, name, fold, classes, shots, overrides):
     "{fold: `Protocol`}, and the classes that had to be left out"
-    if classes is not None: classes = [b.classes.index(fss.core.one_of(c, b.classes, 'class'))+1 for c in classes]
-    make = lambda f, cs: fss.protocol(name, b, fold=f, shots=shots, **overrides, **_given(classes=cs))
+    from fss_nb.core import DataError, one_of
+    from fss_nb.data.protocol import protocol
+    if classes is not None: classes = [b.classes.index(one_of(c, b.classes, 'class'))+1 for c in classes]
+    make = lambda f, cs: protocol(name, b, fold=f, shots=shots, **overrides, **_given(classes=cs))
     if fold is not None or len(b.folds) == 1: return {fold or 0: make(fold or 0, classes)}, []
     if classes is not None:
         chosen = {f: [c for c in classes if c in b.novel(f)] for f in range(len(b.folds))}
@@ -137,26 +144,27 @@ def _protocols(b, name, fold, classes, shots, overrides):
         good = []
         for c in b.novel(f):
             try: make(f, [c]); good.append(c)
-            except fss.DataError as e:
+            except DataError as e:
                 if str(e) in few.values(): raise          # the same for two classes: it is not about a class
                 few[b.classes[c-1]] = str(e)
         if good: protocols[f] = make(f, good)
-    if not protocols: raise fss.DataError(next(iter(few.values())))
+    if not protocols: raise DataError(next(iter(few.values())))
     return protocols, list(few)
 
-# %% ../../nbs/89_report.cli.ipynb #1a6dc091
+# %% ../../nbs/89_report.cli.ipynb #641fa834
 def _systems(name, m, baselines):
     "{name: system}: the model, and its rivals if wanted"
     if not baselines: return {name: m}
     import torch
+    from fss_nb.core import FssError
     from fss_nb.papers.baselines import PixelForest, RGBPrototypes
     systems, forest = {name: m, 'RGB prototypes': RGBPrototypes()}, PixelForest()
     try: forest.encode(torch.zeros(1, 3, 8, 8)); systems[forest.name] = forest
-    except fss.FssError as e:
+    except FssError as e:
         print(_one_line(f'note: the column of the pixel forest is left out; {e}'), file=sys.stderr)
     return systems
 
-# %% ../../nbs/89_report.cli.ipynb #f0c3b45b
+# %% ../../nbs/89_report.cli.ipynb #32734df3
 @app.command('eval')
 def _eval(
     model:_Model='panet-tiny-toy',
@@ -174,9 +182,10 @@ def _eval(
     json:_Json=None,
 ):
     "Evaluate a model on a benchmark, class by class, beside two rivals"
+    from fss_nb.papers.zoo import load
     from fss_nb.report.first_light import ladder
     from fss_nb.report.tables import by_class, over_folds
-    m, b = fss.load(model), _benchmark(benchmark, root)
+    m, b = load(model), _benchmark(benchmark, root)
     if fold is None and b.name == 'toy': fold = m.card.get('fold', 0)
     names = None if classes is None else [c.strip() for c in classes.split(',')]
     ps, few = _protocols(b, protocol, fold, names, shots, _given(size=size, seed=seed, episodes=episodes, split=split))
@@ -196,7 +205,7 @@ def _notes(reports, ps, few):
     if few: text.append(f"LEFT OUT, without {p.shots+1} pictures that show enough of it: {', '.join(few)}.")
     return ' '.join(text)
 
-# %% ../../nbs/89_report.cli.ipynb #78fea466
+# %% ../../nbs/89_report.cli.ipynb #0bfcd328
 @app.command('train')
 def _train(
     recipe:Annotated[str, typer.Option(help='all constants of a training, by name')]='panet-toy',
@@ -213,10 +222,12 @@ def _train(
 ):
     "Train a system on episodes; the run folder can be given to --model"
     from fss_nb.report.first_light import trained_model
-    name = benchmark or (fss.recipe(recipe).benchmark if root else None)
+    from fss_nb.train.loop import fit
+    from fss_nb.train.recipe import recipe as get_recipe
+    name = benchmark or (get_recipe(recipe).benchmark if root else None)
     b = None if name is None else _benchmark(name, root)
-    run = fss.fit(b=b, recipe=recipe, fold=fold, out=out, resume=resume, seed=seed, device=device, workers=workers,
-                  **_given(steps=steps))
+    run = fit(b=b, recipe=recipe, fold=fold, out=out, resume=resume, seed=seed, device=device, workers=workers,
+              **_given(steps=steps))
     card = trained_model(run).card
     print(f'{run.step} steps, last loss {run.metrics()[-1]["loss"]:.3f}; try it with: fss eval --model {run.path}')
     _write_json(json, dict(run=str(run.path), card=card, options=run.options, last=run.metrics()[-1]))

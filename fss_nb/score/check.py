@@ -13,23 +13,25 @@ from torch import Tensor
 
 from ..core import Episode, torch_rng
 
-# %% ../../nbs/54_score.check.ipynb #d84d3eaf
+# %% ../../nbs/54_score.check.ipynb #1c4510c8
 def noise_episode(
-    B=2, ways=1, shots=1, size=(45, 70), # as in `Episode`
-    seed=0,
-)->Episode:
-    "An episode of random images and random blocky masks, with some void"
+    B=2, ways=1, shots=1, # as in `Episode`
+    size=(45, 70),        # (H,W)
+    seed=0,               # another seed, other noise
+)->Episode:               # on the CPU
+    "An episode of random images and random blocky masks, void among them"
     g = torch_rng('noise episode', seed, B, ways, shots, size)
-    def mask(lead, top):
+    def img(*lead): return torch.randn(*lead, 3, *size, generator=g)
+    def mask(*lead, top):
         coarse = torch.randint(0, top+2, (*lead, 6, 6), generator=g)
-        m = coarse.repeat_interleave(-(-size[0]//6), -2).repeat_interleave(-(-size[1]//6), -1)[..., :size[0], :size[1]]
-        return torch.where(m > top, 255, m).to(torch.uint8)
-    img = lambda *lead: torch.randn(*lead, 3, *size, generator=g)
-    return Episode(img(B, ways, shots), mask((B, ways, shots), 1), img(B), mask((B,), ways),
+        m = coarse.repeat_interleave(-(-size[0]//6), -2).repeat_interleave(-(-size[1]//6), -1)
+        return torch.where(m > top, 255, m)[..., :size[0], :size[1]].to(torch.uint8)
+    return Episode(img(B, ways, shots), mask(B, ways, shots, top=1), img(B), mask(B, top=ways),
                    torch.arange(1, ways+1).expand(B, ways))
 
-# %% ../../nbs/54_score.check.ipynb #5e2e834c
+# %% ../../nbs/54_score.check.ipynb #f9aeee40
 def _same(a, b, law, tol=1e-4):
+    "`a` and `b` agree to a share `tol` of the largest value"
     off = (a-b).abs().max().item()
     assert off <= tol*max(1., b.abs().max().item()), f'{law}: outputs differ by {off:.1e}'
 
@@ -38,21 +40,29 @@ def _law_batch(m, ep):
     _same(m(ep[[1, 0]]), whole[[1, 0]], 'the order of episodes in a batch matters')
     _same(m(ep[0]), whole[:1], 'the other episodes of a batch matter')
 
-def _law_shots(m, ep):
-    turned = replace(ep, support_imgs=ep.support_imgs.flip(2), support_masks=ep.support_masks.flip(2))
-    _same(m(turned), m(ep), 'the order of the shots matters')
-
-def _law_ways(m, ep):
-    swap = torch.where(ep.query_mask == 255, 255, (ep.ways+1-ep.query_mask.long()) % (ep.ways+1))
-    turned = replace(ep, support_imgs=ep.support_imgs.flip(1), support_masks=ep.support_masks.flip(1), query_mask=swap)
-    out = m(ep)
-    _same(m(turned), torch.cat([out[:, :1], out[:, 1:].flip(1)], 1), 'swapping the ways does not swap the outputs')
-
 def _law_read_only(m, ep):
     before = {f.name: v.clone() for f in fields(ep) if isinstance(v := getattr(ep, f.name), Tensor)}
     first = m(ep)
     assert torch.equal(m(ep), first), 'two calls give two answers'
     for k, v in before.items(): assert torch.equal(getattr(ep, k), v), f'{k} was written into'
+
+# %% ../../nbs/54_score.check.ipynb #ba28848d
+def _flip_support(ep, axis):
+    return replace(ep, support_imgs=ep.support_imgs.flip(axis), support_masks=ep.support_masks.flip(axis))
+
+def _law_shots(m, ep):
+    _same(m(_flip_support(ep, 2)), m(ep), 'the order of the shots matters')
+
+def _law_ways(m, ep):
+    swapped = torch.where(ep.query_mask == 255, 255, (ep.ways+1-ep.query_mask.long()) % (ep.ways+1))
+    turned, out = replace(_flip_support(ep, 1), query_mask=swapped), m(ep)
+    want = torch.cat([out[:, :1], out[:, 1:].flip(1)], 1)
+    _same(m(turned), want, 'swapping the ways does not swap the outputs')
+
+# %% ../../nbs/54_score.check.ipynb #040b1abc
+def _law_axes(m, ep):
+    got, want = tuple(m(ep).shape), (len(ep), ep.ways+1, *ep.size)
+    assert got == want, f'logits are {got}, want ({",".join(map(str, want))})'
 
 # %% ../../nbs/54_score.check.ipynb #cafaf050
 def _law_encode(m, ep):
@@ -61,15 +71,16 @@ def _law_encode(m, ep):
     alone = m.encode(ep.query_img[1:2])
     for k in f_q: _same(alone[k], f_q[k][1:2], f'feature {k} depends on the other pictures', 1e-5)
 
-# %% ../../nbs/54_score.check.ipynb #9681ab18
+# %% ../../nbs/54_score.check.ipynb #11addae5
 def _law_finite(m, ep):
     for v in (0, 1, 255):
-        bad = replace(ep, support_masks=torch.full_like(ep.support_masks, v))
+        when = f'is not finite when every support pixel is {v}'
         m.zero_grad(set_to_none=True)
-        losses = m.losses(bad)
-        assert all(l.isfinite() for l in losses.values()), f'a loss is not finite when every support pixel is {v}'
+        losses = m.losses(replace(ep, support_masks=torch.full_like(ep.support_masks, v)))
+        assert all(l.isfinite() for l in losses.values()), f'a loss {when}'
         if losses['total'].requires_grad: losses['total'].backward()
-        for n, p in m.named_parameters(): assert p.grad is None or p.grad.isfinite().all(), f'gradient of {n} is not finite when every support pixel is {v}'
+        for n, p in m.named_parameters():
+            assert p.grad is None or p.grad.isfinite().all(), f'gradient of {n} {when}'
 
 def _law_gradient(m, ep):
     m.zero_grad(set_to_none=True)
@@ -81,7 +92,7 @@ def _law_gradient(m, ep):
     assert wanted <= got, f'no gradient reaches {sorted(wanted-got)[:3]}'
     m.zero_grad(set_to_none=True)
 
-# %% ../../nbs/54_score.check.ipynb #827a9a17
+# %% ../../nbs/54_score.check.ipynb #bb948164
 def check_model(
     make,                             # () -> model, an `fss_nb.papers.system.System` or anything of its shape
     ways=(1, 2),                      # N to try
@@ -96,8 +107,7 @@ def check_model(
             for size in sizes:
                 ep = noise_episode(2, N, K, size)
                 with torch.no_grad():
-                    out = m(ep)
-                    assert out.shape == (2, N+1, *size), f'logits are {tuple(out.shape)}, want (2,{N+1},{size[0]},{size[1]})'
+                    _law_axes(m, ep)
                     for law in (_law_batch, _law_shots, _law_ways, _law_read_only, _law_encode): law(m, ep)
                 _law_finite(m, ep)
     m.train()

@@ -16,12 +16,15 @@ from ..data.toy import proxy_scene
 from ..features.backbone import Tiny
 from ..score.losses import cross_entropy
 
-# %% ../../nbs/63_train.pretrain.ipynb #f0d69a92
+# %% ../../nbs/63_train.pretrain.ipynb #b7e96e5a
 class ProxyScenes(Dataset):
     "Proxy scenes `start` to `stop` as normalised images and labels"
-    def __init__(self, start, stop, size=96, seed=0): self.range, self.size, self.seed = range(start, stop), size, seed
+    def __init__(self, start, stop, size=96, seed=0):
+        self.range, self.size, self.seed = range(start, stop), size, seed
+
     def __len__(self): return len(self.range)
-    def __getitem__(self, i):
+
+    def __getitem__(self, i): # -> (3,H,W) float, (H,W) in 0..80
         pic, lab = proxy_scene(self.seed, self.range[i], self.size)
         return to_image(pic), torch.as_tensor(lab).long()
 
@@ -36,7 +39,7 @@ class CosineHead(nn.Module):
         unit = nn.functional.normalize
         return self.scale*nn.functional.conv2d(unit(f, dim=1), unit(self.weight, dim=1)[..., None, None])
 
-# %% ../../nbs/63_train.pretrain.ipynb #dc6a5a32
+# %% ../../nbs/63_train.pretrain.ipynb #b8af2d9c
 def pretrain_tiny(
     steps=3000,      # of the optimiser
     batch=32,        # scenes a step
@@ -57,27 +60,36 @@ def pretrain_tiny(
     data = DataLoader(ProxyScenes(0, steps*batch, size, seed), batch, num_workers=workers)
     bar, history = tqdm(data, disable=not progress, desc='pretraining', leave=False), []
     for step, (x, y) in enumerate(bar):
-        x, y = x.to(device, memory_format=torch.channels_last), resize_mask(y.to(device), (size//4, size//4))
-        with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=amp): f = net(x)['layer4']
-        logits = resize(head(f.float()), y.shape[-2:])
+        logits, y = _scores(net, head, x.to(device, memory_format=torch.channels_last), y.to(device), amp)
         loss = cross_entropy(logits, y)
-        opt.zero_grad(set_to_none=True); loss.backward(); opt.step(); sched.step()
+        opt.zero_grad(set_to_none=True)
+        loss.backward()
+        opt.step()
+        sched.step()
         if step % 20 == 0 or step == steps-1:
-            thing = y > 0
-            history.append(dict(step=step, loss=loss.item(), accuracy=(logits.argmax(1) == y)[thing].float().mean().item()))
-            bar.set_postfix(loss=f"{history[-1]['loss']:.2f}", accuracy=f"{history[-1]['accuracy']:.2f}")
+            right = (logits.argmax(1) == y)[y > 0].float().mean().item()
+            history.append(dict(step=step, loss=loss.item(), accuracy=right))
+            bar.set_postfix(loss=f'{loss.item():.2f}', accuracy=f'{right:.2f}')
     return net.eval(), head.eval(), history
 
-# %% ../../nbs/63_train.pretrain.ipynb #69795864
+# %% ../../nbs/63_train.pretrain.ipynb #1aa311e3
+def _scores(net, head, x, y, amp): # (M,3,H,W), (M,H,W) -> logits (M,81,H/4,W/4), labels of that size
+    "What the head says of each fourth pixel, and what is there"
+    y = resize_mask(y, [n//4 for n in y.shape[-2:]])
+    with torch.autocast(x.device.type, torch.bfloat16, enabled=amp): f = net(x)['layer4']
+    return resize(head(f.float()), y.shape[-2:]), y
+
+# %% ../../nbs/63_train.pretrain.ipynb #0d732ff4
 @torch.inference_mode()
 def proxy_accuracy(
     net, head,   # as trained
     scenes=500,  # held-out scenes: numbers that training never reaches
     seed=1,      # a seed that training does not use
-):
+):               # -> 0..1
     "Share of object pixels named rightly on held-out scenes"
     right = total = 0
     for x, y in DataLoader(ProxyScenes(0, scenes, seed=seed), 50):
         hit = (resize(head(net(x)['layer4']), y.shape[-2:]).argmax(1) == y)[y > 0]
-        right, total = right+hit.sum().item(), total+hit.numel()
+        right += hit.sum().item()
+        total += hit.numel()
     return right/total

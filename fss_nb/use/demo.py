@@ -88,7 +88,7 @@ def _framed(W, title, width):
     img = W.Image(value=_png(np.full((8, 8, 3), 238, np.uint8)), format='png', width=width)
     return img, W.VBox([W.HTML(f'<b>{title}</b>'), img], layout=W.Layout(margin='0 10px 0 0'))
 
-# %% ../../nbs/81_use.demo.ipynb #88242bc4
+# %% ../../nbs/81_use.demo.ipynb #f6dc23fb
 def bars_html(
     history,   # list of {'iou', 'shots', 'query'}, oldest first
     last=24,   # bars shown
@@ -104,7 +104,7 @@ def bars_html(
         before = h['query']
     style = 'display:flex;align-items:flex-end;height:96px;font-size:10px;line-height:12px'
     legend = 'IoU in percent above each bar, number of shots below; a gap: another query'
-    return f'<div style="{style}">{bars}</div><div style="font-size:11px;color:#666">{legend}</div>'
+    return f'<div style="{style}">{bars}</div><div style="font-size:11px;line-height:14px;color:#666">{legend}</div>'
 
 def verdict(
     history,   # as above

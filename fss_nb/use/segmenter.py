@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['as_picture', 'as_support', 'Result', 'Segmenter']
 
-# %% ../../nbs/80_use.segmenter.ipynb #d7989d96
+# %% ../../nbs/80_use.segmenter.ipynb #d63f17e9
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,6 @@ from torch import Tensor
 from ..core import DataError, OptionError, as_mask, to_picture
 from ..data.index import read_image, read_label
 from ..data.transforms import chain, squash
-from ..papers.system import System
 from ..papers.zoo import load
 from ..show import overlay
 
@@ -42,7 +41,7 @@ def as_picture(
                         'move the colours to the last axis')
     return np.repeat(x, 3, 2) if x.shape[2] == 1 else x[..., :3]
 
-# %% ../../nbs/80_use.segmenter.ipynb #f0bee9ee
+# %% ../../nbs/80_use.segmenter.ipynb #ea909a32
 def as_support(
     picture,      # see `as_picture`
     mask,         # path, PIL image, array or tensor (H,W); see `core.as_mask`
@@ -54,7 +53,7 @@ def as_support(
     pic, who = as_picture(picture, name(picture, 'picture')), name(mask, 'mask')
     m = as_mask(read_label(mask) if isinstance(mask, (str, Path)) else mask, value, who)
     if m.shape != pic.shape[:2]:
-        found, want = (f'{a.shape[1]}x{a.shape[0]}' for a in (m, pic))
+        found, want = (f'{a.shape[0]}x{a.shape[1]}' for a in (m, pic))
         raise DataError(f'{who}: found {found} pixels, want {want} as in {name(picture, "picture")}; '
                         'save the mask at the size of its picture')
     if not (m == 1).any():
@@ -82,7 +81,7 @@ class Result:
         Image.fromarray(self.mask*255 if len(self.names) == 1 else self.mask).save(path)
         return path
 
-# %% ../../nbs/80_use.segmenter.ipynb #193cf476
+# %% ../../nbs/80_use.segmenter.ipynb #e213166d
 def _pairs(name, images, masks):
     "Pictures and masks as two lists of one length"
     images, masks = ([x] if not isinstance(x, (list, tuple)) and x is not None else x or [] for x in (images, masks))
@@ -95,7 +94,7 @@ def _shrink(pic, m, size, what):
     "Image and mask at the network's size, if something of the object is left there"
     img, small = chain(squash(size))(pic, m)
     if (small == 1).any(): return img, small
-    raise DataError(f'{what}: found an object of {(m == 1).sum()} pixels, which vanishes at {size[1]}x{size[0]}; '
+    raise DataError(f'{what}: found an object of {(m == 1).sum()} pixels, which vanishes at {size[0]}x{size[1]}; '
                     'crop the picture closer to it, or use a larger Segmenter(size=...)')
 
 # %% ../../nbs/80_use.segmenter.ipynb #345a79e0
