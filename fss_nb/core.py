@@ -51,7 +51,7 @@ class MaskKind(NamedTuple):
     says:str      # the same as a sentence for a person
     value:int     # the value of the object, -1 where none is settled
 
-# %% ../nbs/00_core.ipynb #3be0275f
+# %% ../nbs/00_core.ipynb #48ae85ef
 def mask_kind(
     a:np.ndarray,  # (H,W) integers or booleans as read from disk
 )->MaskKind:
@@ -71,7 +71,7 @@ def mask_kind(
     return MaskKind('classes', f"a class map with the values {', '.join(map(str, objs[:12]))}", -1)
 
 def _is_grey(a, objs):
-    "Soft outlines hold many values, light greys among them, on few pixels; class maps hold few values on large areas"
+    "Soft outlines: many values, light greys among them, on few pixels; class maps: few values on large areas"
     return len(objs) > 2 and max(objs) >= 128 and (len(objs) > 100 or np.isin(a, objs).mean() < .25)
 
 # %% ../nbs/00_core.ipynb #80cb90c8

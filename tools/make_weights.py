@@ -41,7 +41,7 @@ def panet_tiny_toy(a):
     made_by = commit()
     b = fss.benchmark('toy')
     m = fss.create_model('panet', backbone='tiny', pretrained='toy')
-    run = fss.fit(m, b, recipe='panet-toy', fold=0, seed=a.seed, device=a.device)
+    fss.fit(m, b, recipe='panet-toy', fold=0, seed=a.seed, device=a.device)
     m.cpu().eval()
     m.card = dict(recipe='panet-toy', fold=0, seed=a.seed, size=[96, 96], commit=made_by, benchmark='toy', **measure(m, b))
     save_weights(m, WEIGHTS/'panet-tiny-toy.safetensors', half=True)

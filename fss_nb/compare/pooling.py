@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from ..core import ShapeError
 
-# %% ../../nbs/30_compare.pooling.ipynb #a6e84129
+# %% ../../nbs/30_compare.pooling.ipynb #11318a72
 def masked_pool(
     f:Tensor,    # (...,C,h,w) features
     m:Tensor,    # (...,h,w) weights >= 0 on the same grid; leading axes broadcast with those of `f`
@@ -25,8 +25,9 @@ def masked_pool(
     if mask_grid != grid:
         raise ShapeError(f'masked_pool: mask is {mask_grid}, features are {grid}, want the same grid; '
                          f'bring the mask there with adjoint_resize(m, {grid})')
-    m = m.to(f.dtype)
-    return torch.einsum('...chw,...hw->...c', f, m)/(m.sum((-2, -1))[..., None]+eps)
+    w = m.to(torch.promote_types(f.dtype, torch.float32))      # areas do not fit into 16 bits
+    w = w/(w.sum((-2, -1), keepdim=True)+eps)
+    return torch.einsum('...chw,...hw->...c', f, w.to(f.dtype))
 
 # %% ../../nbs/30_compare.pooling.ipynb #80d00783
 @lru_cache(maxsize=64)

@@ -5,12 +5,11 @@
 # %% auto #0
 __all__ = ['VGG16', 'ResNet', 'Tiny', 'bundled_weights', 'create_backbone']
 
-# %% ../../nbs/20_features.backbone.ipynb #fd5b6399
+# %% ../../nbs/20_features.backbone.ipynb #115c5f03
 from importlib.resources import files
 from pathlib import Path
 from urllib.error import URLError
 
-import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['System', 'make_cfg', 'save_weights', 'read_weights']
 
-# %% ../../nbs/70_papers.system.ipynb #b27be484
+# %% ../../nbs/70_papers.system.ipynb #7be61f25
 import json
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -15,7 +15,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from ..core import DataError, Episode, OptionError, one_of
+from ..core import DataError, Episode, one_of
 from ..features.backbone import create_backbone
 
 # %% ../../nbs/70_papers.system.ipynb #b4b01c44

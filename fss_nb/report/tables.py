@@ -107,7 +107,7 @@ def by_class(
         rows.append({'class': what, **{n: r.intervals[key] for n, r in reports.items()}})
     return Table(rows, best='row', note=note)
 
-# %% ../../nbs/85_report.tables.ipynb #c4abdc88
+# %% ../../nbs/85_report.tables.ipynb #60e3661d
 def over_folds(
     reports,   # `Report`s, one a fold
 )->Report:
@@ -121,8 +121,8 @@ def over_folds(
     clusters = sum((r.clusters for r in reports), ())
     miou, fbiou = (bootstrap(counts, clusters, stat) for stat in (miou_from, fbiou_from))
     per_class = {c: v for r in reports for c, v in r.per_class.items()}
-    folds = dict(reports[0].protocol, fold=[r.protocol['fold'] for r in reports], sha256=[r.protocol['sha256'] for r in reports],
-                 classes=sum((r.protocol['classes'] for r in reports), []))
+    listed = {k: [r.protocol[k] for r in reports] for k in ('fold', 'sha256')}
+    folds = {**reports[0].protocol, **listed, 'classes': sum((r.protocol['classes'] for r in reports), [])}
     return Report(reports[0].model, miou.value, miou[1:], fbiou.value, fbiou[1:], per_class, E,
                   ' '.join(r.manifest_sha256 for r in reports), folds, counts, clusters)
 
