@@ -35,10 +35,11 @@ shown: venv
 	@$(ONE) python tools/readme.py --check
 
 nbtest: venv
-	$(ONE) CUDA_VISIBLE_DEVICES= nbdev_test
+	@echo 'running every notebook (some minutes):'
+	@$(ONE) CUDA_VISIBLE_DEVICES= nbdev_test
 
 pytest: venv
-	$(ONE) python -m pytest
+	@$(ONE) python -m pytest
 
 notebooks: venv
 	@$(HERE) nbdev_export

@@ -115,7 +115,7 @@ def verdict(
     if not before or before[0]['query'] != now['query']: return text
     return f'{text}, before {100*before[0]["iou"]:.1f} ({100*(now["iou"]-before[0]["iou"]):+.1f})'
 
-# %% ../../nbs/81_use.demo.ipynb #63db7fdb
+# %% ../../nbs/81_use.demo.ipynb #f3694069
 class DemoPage:
     "The page; set `class_.value`, `shots.value` or a tick, and read `iou`"
     def __init__(self, tryout:Tryout):
@@ -127,7 +127,7 @@ class DemoPage:
         self.ticks = [W.Checkbox(value=k == 0, description='use', indent=False, layout=narrow) for k in range(n)]
         self.tray, frames = zip(*(_framed(W, f'support {k+1}', 130) for k in range(n)))
         for frame, tick in zip(frames, self.ticks): frame.children += (tick,)
-        titles = 'query, truth outlined', 'probability of the object', 'mask'
+        titles = 'query, truth outlined', 'probability', 'mask'
         self.panels, results = zip(*(_framed(W, s, 250) for s in titles))
         self.says, self.bars = W.HTML(), W.HTML()
         controls = W.HBox([self.class_, self.shots, self.other, self.next])
