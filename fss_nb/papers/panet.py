@@ -5,12 +5,12 @@
 # %% auto #0
 __all__ = ['PANetCfg', 'PANet']
 
-# %% ../../nbs/71_papers.panet.ipynb #725dc9f5
+# %% ../../nbs/71_papers.panet.ipynb #26ddad0b
 from dataclasses import dataclass
 
 from torch import Tensor
 
-from ..compare.alignment import align_loss
+from ..compare.alignment import align_loss, query_prototypes
 from ..compare.cosine import cosine_maps
 from ..compare.prototypes import fg_bg, prototypes
 from ..core import Episode, resize
@@ -25,7 +25,7 @@ class PANetCfg:
     void:str = 'ignore'   # what 255 in a support mask is; in the official code 'background', see `fg_bg`
     eps:float = 1e-5      # added to the area of a mask; official getFeatures
 
-# %% ../../nbs/71_papers.panet.ipynb #4e92a430
+# %% ../../nbs/71_papers.panet.ipynb #19011a6c
 class PANet(System):
     "Prototypes from the support, cosine to every query cell, and alignment in training"
     name, Cfg, default_backbone = 'panet', PANetCfg, 'vgg16'
@@ -54,4 +54,5 @@ class PANet(System):
         scores = self.scores(q_f, s_f, masks)
         out = {'query': cross_entropy(self.note('logits', resize(scores, ep.size)), ep.query_mask)}
         if c.par: out['align'] = align_loss(q_f[:, None], scores[:, None], s_f, masks, c.alpha, c.void, c.eps)
+        if self._trace is not None: self.note('query prototypes', query_prototypes(q_f[:, None], scores[:, None], c.eps)[0])
         return {'total': out['query']+c.par*out.get('align', 0.), **out}
