@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['cell_text', 'Table', 'by_system', 'by_class', 'over_folds', 'whiskers']
 
-# %% ../../nbs/85_report.tables.ipynb #16ad4ae2
+# %% ../../nbs/85_report.tables.ipynb #416ae24a
 from html import escape
 
 import matplotlib.pyplot as plt
 
 from ..core import DataError, one_of
 from ..score.evaluate import Report
-from ..score.intervals import Interval, bootstrap
+from ..score.intervals import Interval, bootstrap_folds
 from ..score.metrics import fbiou_from, miou_from
 from ..show import WAY_COLOURS
 
@@ -107,7 +107,7 @@ def by_class(
         rows.append({'class': what, **{n: r.intervals[key] for n, r in reports.items()}})
     return Table(rows, best='row', note=note)
 
-# %% ../../nbs/85_report.tables.ipynb #60e3661d
+# %% ../../nbs/85_report.tables.ipynb #c641295d
 def over_folds(
     reports,   # `Report`s, one a fold
 )->Report:
@@ -119,7 +119,8 @@ def over_folds(
         counts[e:e+len(r.counts), n:n+r.counts.shape[1], :r.counts.shape[2]] = r.counts
         e, n = e+len(r.counts), n+r.counts.shape[1]
     clusters = sum((r.clusters for r in reports), ())
-    miou, fbiou = (bootstrap(counts, clusters, stat) for stat in (miou_from, fbiou_from))
+    parts = [(r.counts, r.clusters) for r in reports]
+    miou, fbiou = (bootstrap_folds(parts, stat) for stat in (miou_from, fbiou_from))
     per_class = {c: v for r in reports for c, v in r.per_class.items()}
     listed = {k: [r.protocol[k] for r in reports] for k in ('fold', 'sha256')}
     folds = {**reports[0].protocol, **listed, 'classes': sum((r.protocol['classes'] for r in reports), [])}
