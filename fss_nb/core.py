@@ -107,7 +107,7 @@ def _plane(a, what):
 
 def _is_whole(a): return np.isfinite(a).all() and a.min() >= 0 and (a == np.round(a)).all()
 
-# %% ../nbs/00_core.ipynb #80d2ce9d
+# %% ../nbs/00_core.ipynb #28b8e889
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -123,9 +123,9 @@ def to_image(
 )->Tensor:     # (...,3,H,W) float32, ImageNet-normalised
     "An ordinary picture as the networks want it"
     if isinstance(pic, np.ndarray): pic = np.ascontiguousarray(pic)
-    x = torch.as_tensor(pic).movedim(-1, -3).float()/255
+    x = torch.as_tensor(pic).movedim(-1, -3).contiguous().to(torch.float32, copy=True)
     mean, std = _stats(x, -3)
-    return (x-mean)/std
+    return x.div_(255).sub_(mean).div_(std)
 
 def to_picture(
     x:Tensor,      # (...,3,H,W) float, ImageNet-normalised
@@ -226,18 +226,18 @@ def _check_axes(name, t, axes, length):
             raise ShapeError(f'Episode: {name} is {tuple(t.shape)}, want ({want}) '
                              f'with {letter}={length[letter]} as elsewhere in the episode')
 
-# %% ../nbs/00_core.ipynb #e0717e4f
+# %% ../nbs/00_core.ipynb #f06bccd8
 def _check_labels(name, m, top):
     "Whole numbers 0..top and 255; values are looked at on the CPU only, elsewhere it would stall the device"
     if m.is_floating_point():
         raise ShapeError(f'Episode: {name} is {m.dtype}, want whole numbers; convert it with core.as_mask')
-    if m.device.type != 'cpu': return
+    if m.device.type != 'cpu' or m.dtype == torch.uint8 and m.numel() and (m+1).max() <= top+1: return    # 255+1 is 0
     wrong = m[(m != 255) & ((m > top) | (m < 0))]
     if wrong.numel():
         raise DataError(f'Episode: {name} holds the value {wrong[0].item()}, want 0..{top} and 255; '
                         'convert it with core.as_mask')
 
-# %% ../nbs/00_core.ipynb #47cc38ce
+# %% ../nbs/00_core.ipynb #9d4ee75f
 def _tensors(ep):
     "The fields that hold tensors, by name"
     return {f.name: v for f in fields(ep) if isinstance(v := getattr(ep, f.name), Tensor)}
@@ -257,6 +257,7 @@ def _getitem(self, i):
 def _stack(eps):
     "Episodes of equal N, K, H, W as one batch"
     eps = list(eps)
+    if len(eps) == 1: return eps[0]
     rows = None if any(e.rows is None for e in eps) else tuple(r for e in eps for r in e.rows)
     joined = {n: torch.cat([getattr(e, n) for e in eps]) for n in _tensors(eps[0])}
     return replace(eps[0], rows=rows, **joined)

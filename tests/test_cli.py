@@ -14,7 +14,7 @@ import fss_nb as fss
 from fss_nb.data.toy import toy_scene
 from fss_nb.report import cli
 
-COMMANDS = {'models', 'predict', 'eval', 'train', 'bench', 'demo'}
+COMMANDS = {'doctor', 'data', 'models', 'predict', 'eval', 'train', 'bench', 'demo'}
 DATA = os.environ.get('FSS_NB_DATA')
 real = pytest.mark.skipif(not DATA, reason='FSS_NB_DATA is not set: no real pictures to run on')
 

@@ -2,6 +2,8 @@
 
     python tools/run_nbs.py [nbs/00_core.ipynb ...]     run (all without arguments)
     python tools/run_nbs.py --check                     no notebook's code differs from what was last executed
+
+Figures of cells that are marked `#| real` show pictures of other people's data sets: you see them when you run the cell, and they are not kept.
 """
 import argparse
 import hashlib
@@ -21,6 +23,9 @@ LIVE = 'application/vnd.jupyter.widget-view+json'  # a live widget without its k
 
 def directives(src):
     return {m[1]: m[2] for m in re.finditer(r'^\s*#\s*\|\s*(\w+)(?::[ \t]*(\S*))?', src, re.M)}
+
+
+def is_picture(output): return any(k.startswith('image/') for k in output.get('data', {}))
 
 
 def digest(nb):
@@ -49,7 +54,8 @@ def run(path, skip, timeout):
     nb.metadata.pop('language_info', None)
     for cell in nb.cells:
         if cell.cell_type == 'code':
-            cell.outputs = [o for o in cell.outputs if LIVE not in o.get('data', {})]
+            real = 'real' in directives(cell.source)
+            cell.outputs = [o for o in cell.outputs if LIVE not in o.get('data', {}) and not (real and is_picture(o))]
     nb.metadata['executed'] = digest(nb)
     clean_nb(nb, allowed_metadata_keys=['executed'])
     nbformat.write(nb, path)

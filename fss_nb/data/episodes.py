@@ -6,7 +6,7 @@
 __all__ = ['read_episode', 'read_picture', 'read_masks', 'EpisodeDataset', 'episode_loader', 'toy_episode', 'benchmarks',
            'benchmark']
 
-# %% ../../nbs/19_data.episodes.ipynb #7b522089
+# %% ../../nbs/19_data.episodes.ipynb #75200b41
 import inspect
 import itertools
 
@@ -16,6 +16,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from ..core import DataError, Episode, OptionError, Row, one_of, rng
+from .augment import Augment
+from .cache import Seen
+from .coco import Coco20i, Coco402020
 from .folder import FolderBenchmark
 from .fss1000 import FSS1000
 from .index import Benchmark
@@ -23,23 +26,39 @@ from .pascal import Pascal5i
 from .protocol import Protocol, support_mask
 from .toy import TOY_CLASSES, TOY_FOLDS, ToyBenchmark, toy_scene
 from .transforms import chain, random_flip, squash
+from .weak import weaken_supports
 
-# %% ../../nbs/19_data.episodes.ipynb #53f9a458
+# %% ../../nbs/19_data.episodes.ipynb #7d76bc32
 def read_episode(
     b:Benchmark,      # where the pictures are
     row:Row,          # which pictures
-    transform:chain,  # geometry, e.g. `chain(squash(96))`
+    transform,        # geometry, a `chain`, e.g. `chain(squash(96))`; or two: of the query, of supports
     void='ignore',    # true void in supports: 'background' | 'ignore'
     address=(),       # words and numbers that the chance in `transform` depends on
+    truth_void='ignore', # true void in the query's truth: 'background' | 'ignore'
+    empty=False,      # may a support mask be empty?
+    annotation='mask',# of supports: 'mask' | 'box' | 'scribble' | 'point', see `17a_data.weak`
+    seed=0,           # of scribbles and points
 )->Episode:           # B = 1
     "The episode that a row names"
     N, K = len(row.supports), len(row.supports[0])
-    img, msk = transform(b.image(row.query), b.query_mask(row.query, row.classes), (*address, 0))
-    sides = [transform(b.image(id), support_mask(b, id, row.classes, n, void), (*address, 1+n*K+k))
+    of_query, of_support = transform if isinstance(transform, tuple) else (transform, transform)
+    img, msk = of_query(b.image(row.query), _truth(b, row, truth_void), (*address, 0))
+    sides = [of_support(b.image(id), support_mask(b, id, row.classes, n, void), (*address, 1+n*K+k))
              for n, ids in enumerate(row.supports) for k, id in enumerate(ids)]
     s_img, s_msk = (torch.stack(x).unflatten(0, (N, K)) for x in zip(*sides))
-    _check_support(b, row, s_msk)
+    s_msk = _as_annotated(b, row, s_msk, empty, annotation, seed)
     return Episode(s_img[None], s_msk[None], img[None], msk[None], torch.tensor([row.classes]), rows=(row,))
+
+def _truth(b, row, void): # (H,W)
+    "The query's mask; where its void is background, nothing is left out of it"
+    m = b.query_mask(row.query, row.classes)
+    return np.where(m == 255, 0, m).astype(np.uint8) if void == 'background' else m
+
+def _as_annotated(b, row, masks, empty, annotation, seed): # (N,K,H,W)
+    "Support masks, checked, as a box, a scribble or a point would give them"
+    if not empty or annotation != 'mask': _check_support(b, row, masks)
+    return masks if annotation == 'mask' else weaken_supports(masks, annotation, row.line, seed)
 
 def _check_support(b, row, masks): # (N,K,H,W)
     "An object that vanished on the way is an error that says which"
@@ -48,7 +67,7 @@ def _check_support(b, row, masks): # (N,K,H,W)
         raise DataError(f"{b.name}: found no pixel of '{name}' in support picture {id} at {H}x{W}, "
                         'want at least one; raise size= or min_seen= of the protocol')
 
-# %% ../../nbs/19_data.episodes.ipynb #74537ca6
+# %% ../../nbs/19_data.episodes.ipynb #5052e6ab
 def read_picture(
     b:Benchmark,      # where the picture is
     id:str,           # picture id
@@ -63,38 +82,51 @@ def read_masks(
     row:Row,          # an episode
     transform:chain,  # geometry, without chance
     void='ignore',    # true void in supports: 'background' | 'ignore'
+    truth_void='ignore', # true void in the query's truth: 'background' | 'ignore'
+    empty=False,      # may a support mask be empty?
+    annotation='mask',# of supports: 'mask' | 'box' | 'scribble' | 'point', see `17a_data.weak`
+    seed=0,           # of scribbles and points
+    original=False,   # the truth in the picture's own pixels?
 )->tuple:             # (H,W) truth of the query in {0..N,255}; (N,K,H,W) support masks in {0,1,255}
     "The masks of an episode by themselves"
     seen = lambda m: transform(np.zeros((*m.shape, 3), np.uint8), m)[1]
     s_msk = torch.stack([torch.stack([seen(support_mask(b, id, row.classes, n, void)) for id in ids])
                          for n, ids in enumerate(row.supports)])
-    _check_support(b, row, s_msk)
-    return seen(b.query_mask(row.query, row.classes)), s_msk
+    s_msk = _as_annotated(b, row, s_msk, empty, annotation, seed)
+    truth = _truth(b, row, truth_void)
+    return torch.as_tensor(truth) if original else seen(truth), s_msk
 
-# %% ../../nbs/19_data.episodes.ipynb #a04a6962
+# %% ../../nbs/19_data.episodes.ipynb #4897c052
 class EpisodeDataset(Dataset):
     "Item i is episode i, a pure function of i"
     def __init__(self,
         b:Benchmark,          # where the pictures are
         p:Protocol,           # size, void rule, seed
         rows,                 # the rows: a list, or a function from i to `Row`
-        transform:chain=None, # geometry; None: squashed to the protocol's size
+        transform=None,       # a `chain` or an `Augment`; None: as the protocol sees pictures
+        truth_void='ignore',  # true void in the queries' truths: 'background' | 'ignore'
+        annotation='mask',    # of supports: 'mask' | 'box' | 'scribble' | 'point'
     ):
-        self.b, self.p, self.rows, self.transform = b, p, rows, transform or chain(squash(p.size))
+        self.b, self.p, self.rows, self.transform = b, p, rows, transform or p.view
+        self.truth_void, self.annotation = truth_void, annotation
     def __len__(self): return len(self.rows)
     def __getitem__(self, i):
-        row = self.rows(i) if callable(self.rows) else self.rows[i]
-        return read_episode(self.b, row, self.transform, self.p.void, ('episode', self.p.seed, self.p.fold, i))
+        row, p = self.rows(i) if callable(self.rows) else self.rows[i], self.p
+        steps = tuple(self.transform.of(kind, i) for kind in ('query', 'support')) \
+            if isinstance(self.transform, Augment) else self.transform
+        return read_episode(self.b, row, steps, p.void, ('episode', p.seed, p.fold, i), self.truth_void,
+                            p.min_seen == 0, self.annotation, p.seed)
 
 class _Numbers:
     "start, start+1, ... up to stop, or without end"
     def __init__(self, start, stop): self.start, self.stop = start, stop
-    def __iter__(self): return itertools.count(self.start) if self.stop is None else iter(range(self.start, self.stop))
+    def __iter__(self):
+        return itertools.count(self.start) if self.stop is None else iter(range(self.start, self.stop))
     def __len__(self):
         if self.stop is None: raise TypeError('a stream of training episodes has no end')
         return max(0, self.stop-self.start)
 
-# %% ../../nbs/19_data.episodes.ipynb #2833c5a6
+# %% ../../nbs/19_data.episodes.ipynb #cfc0bd91
 def episode_loader(
     b:Benchmark,          # where the pictures are
     p:Protocol,           # which episodes
@@ -103,18 +135,33 @@ def episode_loader(
     workers=0,            # processes that read ahead; 0: this one
     start=0,              # number of the first episode, e.g. after a restart
     stop=None,            # one past the last; None: all of the manifest, or training without end
-    transform:chain=None, # geometry; None: squashed, and in training mirrored with chance .5
+    transform=None,       # a `chain` or an `Augment`; None: as the protocol sees, in training half mirrored
+    cache=False,          # keep decoded pictures on disk, see `18a_data.cache`: True, or a folder
 )->DataLoader:            # of `Episode`s with B = batch_size, the last perhaps smaller
     "Batches of episodes; the stream does not depend on workers, batch size or where it was begun"
-    if one_of(split, ('train', 'test'), 'split') == 'train':
-        rows, transform = p.train_row, transform or chain(squash(p.size), random_flip())
+    train = one_of(split, ('train', 'test'), 'split') == 'train'
+    if cache: b, transform = _kept(b, p, train, transform, cache)
+    if train: rows, transform = p.train_row, transform or chain(*p.view.steps, random_flip())
     else:
         rows = p.manifest().rows
         stop = len(rows) if stop is None else min(stop, len(rows))
-    return DataLoader(EpisodeDataset(b, p, rows, transform), batch_size, sampler=_Numbers(start, stop),
-                      num_workers=workers, collate_fn=Episode.stack, generator=torch.Generator())
+    how = (p.train_void, 'mask') if train else (p.test_void, p.annotation)
+    data = EpisodeDataset(b, p, rows, transform, *how)
+    return DataLoader(data, batch_size, sampler=_Numbers(start, stop), num_workers=workers,
+                      collate_fn=Episode.stack, generator=torch.Generator())
 
-# %% ../../nbs/19_data.episodes.ipynb #0e4ecb8b
+def _kept(b, p, train, transform, cache):
+    "The benchmark as the protocol sees it, read from files of decoded pictures, and the steps that are left"
+    first, rest = p.view.steps, (random_flip(),) if train else ()
+    if transform is not None:
+        first = transform.steps[:1] if isinstance(transform, chain) else ()
+        rest = getattr(transform, 'steps', ())[1:]
+    if tuple(first) != p.view.steps:
+        raise OptionError('episode_loader: found cache= with a geometry that does not begin with '
+                          f'{p.view.steps[0]}, want pictures that always look the same; leave cache out')
+    return Seen(b, p.view.steps[0], None if cache is True else cache), chain(*rest)
+
+# %% ../../nbs/19_data.episodes.ipynb #2dea1f15
 class _Scenes(Benchmark):
     "A few toy scenes as a benchmark"
     def __init__(self, scenes):
@@ -124,7 +171,7 @@ class _Scenes(Benchmark):
     def label(self, id): return self.scenes[id][1]
 
 def _good_scene(g, seed, size, split, target, wanted):
-    "Id and scene, of up to 8 tried, in which `target` and most of the `wanted` classes cover 2 % of the picture each"
+    "Id and scene, of up to 8 tried, where `target` and most of the `wanted` classes cover 2 % of the picture each"
     best = (-1,)
     for _ in range(8):
         i = int(g.integers(10**8))
@@ -162,8 +209,9 @@ def toy_episode(
         eps.append(read_episode(_Scenes(dict([query, *sum(supports, [])])), row, chain(squash(size))))
     return Episode.stack(eps)
 
-# %% ../../nbs/19_data.episodes.ipynb #b62cb4c9
-_BENCHMARKS = {'toy': ToyBenchmark, 'pascal5i': Pascal5i, 'fss1000': FSS1000, 'folder': FolderBenchmark}
+# %% ../../nbs/19_data.episodes.ipynb #0b4413eb
+_BENCHMARKS = {'toy': ToyBenchmark, 'pascal5i': Pascal5i, 'coco20i': Coco20i, 'coco402020': Coco402020,
+               'fss1000': FSS1000, 'folder': FolderBenchmark}
 
 def benchmarks(): # -> list of names
     "The benchmarks that exist"

@@ -5,17 +5,20 @@
 # %% auto #0
 __all__ = ['FolderBenchmark']
 
-# %% ../../nbs/16_data.folder.ipynb #e97c777a
-from pathlib import Path
+# %% ../../nbs/16_data.folder.ipynb #c67859c5
+import hashlib
+import json
+import warnings
 from typing import NamedTuple
 
 import numpy as np
-from tqdm.auto import tqdm
 
-from ..core import DataError, MaskKind, as_mask, mask_kind
-from .index import Benchmark, check_size, find_root, read_image, read_label
+from ..core import DataError, FssError, MaskKind, as_mask, mask_kind, one_of
+from .coco import run_lengths
+from .index import (Benchmark, Thing, check_size, find_root, image_size, inputs_sha256, kept, measure_mask,
+                               progress, read_image, read_label)
 
-# %% ../../nbs/16_data.folder.ipynb #6e233245
+# %% ../../nbs/16_data.folder.ipynb #5a3e0341
 _SUFFIXES = ('.png', '.jpg', '.jpeg', '.bmp', '.gif', '.tif', '.tiff', '.webp')
 
 def _visible(folder):
@@ -23,26 +26,32 @@ def _visible(folder):
     left = ('thumbs.db', 'desktop.ini')
     return [p for p in sorted(folder.iterdir()) if p.name[0] != '.' and p.name.lower() not in left]
 
-def _named(folder):
+def _is_json(path): return path.suffix.lower() == '.json' and path.is_file()
+
+def _named(folder, suffixes=_SUFFIXES):
     "{name without suffix: file} of the pictures in a folder"
     out = {}
     for p in _visible(folder):
-        if p.is_dir() or p.suffix.lower() not in _SUFFIXES:
-            raise DataError(f"{p}: found no picture, want {' '.join(_SUFFIXES)}; convert it or move it away")
+        if p.is_dir() or p.suffix.lower() not in suffixes:
+            raise DataError(f"{p}: found no picture, want {' '.join(suffixes)}; convert it or move it away")
         if p.stem in out:
             raise DataError(f'{p}: found {out[p.stem].name} as well, want one file of that name; rename one of them')
         out[p.stem] = p
     if not out: raise DataError(f'{folder}: found an empty folder, want at least one picture in it; add one')
     return out
 
-def _mask_sets(folder):
+def _mask_files(folder):
     "{class: {name: file}}; the class is None where masks lie in the folder itself"
     if not folder.is_dir(): raise DataError(f'{folder}: found no such folder, want the masks of images/ in it; make it')
     dirs = [p for p in _visible(folder) if p.is_dir()]
-    if not dirs: return {None: _named(folder)}
     loose = [p for p in _visible(folder) if not p.is_dir()]
-    if loose: raise DataError(f'{loose[0]}: found a mask beside class folders, want one or the other; move it')
-    return {d.name: _named(d) for d in dirs}
+    if dirs and loose: raise DataError(f'{loose[0]}: found a mask beside class folders, want one or the other; move it')
+    if dirs: return {d.name: _named(d) for d in dirs}
+    codes = [p for p in loose if _is_json(p)]
+    if codes and len(codes) < len(loose):
+        other = next(p for p in loose if p not in codes)
+        raise DataError(f'{codes[0]}: found {other.name} beside it, want masks of one kind; move the other away')
+    return {None: _named(folder, ('.json',) if codes else _SUFFIXES)}
 
 # %% ../../nbs/16_data.folder.ipynb #d6c414ef
 def _check_pairs(pics, sets):
@@ -53,52 +62,226 @@ def _check_pairs(pics, sets):
         if not any(stem in masks for masks in sets.values()):
             raise DataError(f'{pic}: found no mask {stem}.png in masks/, want one; draw it or take the picture out')
 
-# %% ../../nbs/16_data.folder.ipynb #c8f4b7f7
+# %% ../../nbs/16_data.folder.ipynb #7b04308c
+def _from_runs(seg, size): # (H,W) boolean
+    if list(seg['size']) != list(size): raise DataError(f"run lengths for {'x'.join(map(str, seg['size']))} pixels")
+    counts = seg['counts']
+    runs = np.array(run_lengths(counts) if isinstance(counts, str) else counts, dtype=np.int64)
+    if not runs.size or runs.min() < 0 or runs.sum() != size[0]*size[1]:
+        raise DataError('run lengths that do not fill the picture')
+    return np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(size, order='F')
+
+def _from_polygons(seg, size): # (H,W) boolean
+    try: from pycocotools import mask as rle
+    except ImportError:
+        raise FssError("polygons: found no pycocotools, want it to fill them; pip install 'fss_nb[coco]'") from None
+    for p in seg:
+        if len(p) < 6 or len(p) % 2: raise DataError(f'a polygon of {len(p)} numbers')
+        x, y = np.array(p, dtype=float).reshape(-1, 2).T/[[size[1]], [size[0]]]
+        if not (np.abs([x, y]) < 3).all(): raise DataError('a polygon far outside the picture')
+    return rle.decode(rle.merge(rle.frPyObjects([[float(v) for v in p] for p in seg], *size))) == 1
+
+# %% ../../nbs/16_data.folder.ipynb #03d50669
+class _Drawn(NamedTuple):
+    "The outlines of one class in one picture"
+    path:str        # where they are written, named in errors
+    size:tuple      # (H,W) of the picture, as written there
+    outlines:list   # run lengths, or lists of polygons
+
+    def read(self): # (H,W) uint8 in {0,1}
+        "All of them together as a mask"
+        out = np.zeros(self.size, np.uint8)
+        for seg in self.outlines:
+            try:
+                if not seg: raise DataError('an annotation without an outline')
+                out |= _from_runs(seg, self.size) if isinstance(seg, dict) else _from_polygons(seg, self.size)
+            except (DataError, KeyError, TypeError, ValueError, IndexError, OverflowError, AttributeError) as e:
+                why = e if isinstance(e, DataError) else 'an outline that cannot be read'
+                raise DataError(f'{self.path}: found {why}, want polygons of 3 corners and more, or run lengths that '
+                                f"fill {'x'.join(map(str, self.size))} pixels; draw it again") from e
+        return out
+
+def _read(mask): # (H,W)
+    "A mask as it is on disk, be it pixels or outlines"
+    return mask.read() if isinstance(mask, _Drawn) else read_label(mask)
+
+# %% ../../nbs/16_data.folder.ipynb #916562e1
+def _parsed(path):
+    "What a JSON file says"
+    try: return json.loads(path.read_text(encoding='utf-8'))
+    except ValueError as e:
+        raise DataError(f'{path}: found broken JSON ({e}), want a whole file; export it again') from e
+
+def _is_coco(d): return isinstance(d, dict) and all(isinstance(d.get(k), list) for k in ('images', 'annotations'))
+
+def _coco_file(root):
+    "The COCO file of a folder and what it says; (None, None) where there is none"
+    files = [p for d in (root, root/'annotations') if d.is_dir() for p in _visible(d) if _is_json(p)]
+    coco = [(p, d) for p in files if _is_coco(d := _parsed(p))]
+    two = [p for p, _ in coco][:2]+[p for p in [root/'masks'] if p.is_dir()]
+    if coco and len(two) > 1: raise DataError(f'{root}: found the masks twice, in {two[0].relative_to(root)} and in '
+                                              f'{two[1].relative_to(root)}, want one of them; move the other away')
+    if files and not coco and not (root/'masks').is_dir():
+        raise DataError(f"{files[0]}: found no 'images' and 'annotations' in it, want COCO's format; export it as COCO")
+    return coco[0] if coco else (None, None)
+
+def _field(entry, key, what, kind=object):
+    "An entry's value under `key`"
+    if isinstance(entry, dict) and isinstance(entry.get(key), kind): return entry[key]
+    raise DataError(f"{what}: found an entry without '{key}', want COCO's format; export it again")
+
+def _by_id(entries, what):
+    "{id: entry}, each id once"
+    out = {}
+    for e in entries:
+        k = _field(e, 'id', what, (int, str))
+        if k in out:
+            raise DataError(f'{what}: found the id {k} twice, want each once; number them anew or export it again')
+        out[k] = e
+    return out
+
+# %% ../../nbs/16_data.folder.ipynb #97b2d484
+def _coco_pictures(path, d, pics):
+    "{image id: (picture, (H,W))} of a COCO file; pictures in the file and in the folder must be the same"
+    files, out, used = {p.name: stem for stem, p in pics.items()}, {}, set()
+    for k, e in _by_id(d['images'], f'{path}, images').items():
+        full = _field(e, 'file_name', f'{path}, image {k}', str)
+        name = full.replace('\\', '/').split('/')[-1]
+        size = tuple(_field(e, side, f'{path}, image {k}', int) for side in ('height', 'width'))
+        if name not in files:
+            raise DataError(f"{path}: found '{full}' in it but no {name} in images/, want both; add the picture or "
+                            'take its entry out')
+        if name in used:
+            raise DataError(f"{path}: found '{full}' and another entry of that name, want one; rename the picture or "
+                            'join the entries')
+        out[k] = files[name], size; used.add(name)
+    lost = set(files)-used
+    if lost:
+        raise DataError(f'{pics[files[min(lost)]]}: found no entry for it in {path.name}, want one; outline it there '
+                        'or take the picture out')
+    return out
+
+def _coco_sets(path, d, pics):
+    "{class: {picture: outlines}} of a COCO file"
+    images, classes = _coco_pictures(path, d, pics), {}
+    for k, e in _by_id(_field(d, 'categories', str(path), list), f'{path}, categories').items():
+        classes[k] = _field(e, 'name', f'{path}, category {k}', str)
+    twice = next((n for n in classes.values() if list(classes.values()).count(n) > 1), None)
+    if twice is not None: raise DataError(f"{path}: found two categories '{twice}', want one; join or rename them")
+    sets = {c: {} for c in classes.values()}
+    for k, e in _by_id(d['annotations'], f'{path}, annotations').items():
+        for key, known in (('image_id', images), ('category_id', classes)):
+            if (v := _field(e, key, f'{path}, annotation {k}', (int, str))) not in known:
+                raise DataError(f'{path}, annotation {k}: found {key} {v}, which nothing has; mend it or take it out')
+        (stem, size), c = images[e['image_id']], classes[e['category_id']]
+        drawn = sets[c].setdefault(stem, _Drawn(f'{path}, {pics[stem].name}, class {c}', size, []))
+        drawn.outlines.append(e.get('segmentation'))
+    empty = [c for c, masks in sets.items() if not masks]
+    if empty and len(empty) < len(sets):
+        warnings.warn(f"{path}: found categories without an outline ({', '.join(empty)}); left out until there is one")
+    return {c: masks for c, masks in sets.items() if masks}
+
+# %% ../../nbs/16_data.folder.ipynb #d1a5508e
+def _rle_sets(files):
+    "{class: {picture: outlines}} of files with run-length codes"
+    sets = {}
+    for stem, path in files.items():
+        d = _parsed(path)
+        for e in d if isinstance(d, list) else [d]:
+            size = e.get('size') if isinstance(e, dict) and 'counts' in e else None
+            if not (isinstance(size, list) and len(size) == 2 and all(isinstance(n, int) and n > 0 for n in size)):
+                raise DataError(f"{path}: found something without 'size' and 'counts', want run-length codes; "
+                                'save masks as PNG, or export them as COCO')
+            c = str(e.get('class', e.get('category', 'object')))
+            drawn = sets.setdefault(c, {}).setdefault(stem, _Drawn(f'{path}, class {c}', tuple(size), []))
+            drawn.outlines.append(e)
+    return dict(sorted(sets.items()))
+
+def _sources(root, pics):
+    "{class: {picture: file or outlines}}, where None stands for class maps, and the files that these are in"
+    path, coco = _coco_file(root)
+    if path: sets, files = _coco_sets(path, coco, pics), [path]
+    else:
+        sets = _mask_files(root/'masks'); files = [p for masks in sets.values() for p in masks.values()]
+        _check_pairs(pics, sets)
+        if _is_json(files[0]): sets = _rle_sets(sets[None])
+    if not sets: raise DataError(f'{files[0]}: found no outline in it, want at least one; draw it')
+    return sets, files
+
+# %% ../../nbs/16_data.folder.ipynb #6034e9aa
 class _Seen(NamedTuple):
-    path:Path
+    path:str        # named in errors
     shape:tuple     # (H,W)
     kind:MaskKind
-    count:dict      # value -> pixels
+    things:dict     # value -> Thing; a soft outline has the value -1
 
-def _look(path, pic):
-    "One mask, read and remembered"
-    a = read_label(path)
-    check_size(a.shape, path, pic)
+def _look(mask, pic):
+    "One mask, read and measured"
+    drawn = isinstance(mask, _Drawn)
+    if drawn: check_size(mask.size, mask.path, pic)      # before as much memory is asked for
+    a, path = _read(mask), mask.path if drawn else mask
+    if not drawn: check_size(a.shape, path, pic)
     kind = mask_kind(a)
-    if kind.name in ('empty', 'all255'):
+    if kind.name in ('empty', 'all255') and not drawn:
         raise DataError(f'{path}: {kind.says}; want 0 for background and another value for the object; draw the object')
-    return _Seen(path, a.shape, kind, dict(zip(*(v.tolist() for v in np.unique(a, return_counts=True)))))
+    if kind.name == 'grey': return _Seen(path, a.shape, kind, {-1: measure_mask(a >= 128)})
+    return _Seen(path, a.shape, kind, {int(v): measure_mask(a == v) for v in np.unique(a) if v})
 
-def _objects(seen): return [v for v in seen.count if v not in (0, 255)]
-def _pixels(seen): # of the object, in a file with one object
-    return sum(n for v, n in seen.count.items() if (v == seen.kind.value if seen.kind.value >= 0 else v >= 128))
+def _objects(seen): return [v for v in seen.things if v != 255]
 
-# %% ../../nbs/16_data.folder.ipynb #997fe40d
+# %% ../../nbs/16_data.folder.ipynb #62622109
+def _pack(seen): # -> {name: array}
+    things = [(n, v, t.area, *t.box, t.cells) for n, s in enumerate(seen) for v, t in s.things.items()]
+    return dict(shape=np.array([s.shape for s in seen]), kind=np.array([s.kind[:2] for s in seen]),
+                value=np.array([s.kind.value for s in seen]), things=np.array(things, np.int64).reshape(-1, 8))
+
+def _unpack(kept, masks): # -> list of _Seen
+    things = [{} for _ in masks]
+    for n, v, area, *box, cells in kept['things'].tolist(): things[n][v] = Thing(area, tuple(box), cells)
+    columns = masks, kept['shape'].tolist(), kept['kind'].tolist(), kept['value'].tolist(), things
+    return [_Seen(getattr(m, 'path', m), tuple(shape), MaskKind(*kind, v), t) for m, shape, kind, v, t in zip(*columns)]
+
+def _look_at_all(root, pics, sets, files): # -> {(class, picture): _Seen}
+    "Every mask, looked at once; again after a file changed"
+    names = [str(p.relative_to(root)) for p in (*files, *pics.values())]
+    key = hashlib.sha256(json.dumps([1, names, inputs_sha256([*files, *pics.values()])]).encode()).hexdigest()
+    todo = {(c, i): m for c, masks in sets.items() for i, m in masks.items()}
+    def look():
+        seen = []
+        with progress(len(todo), 'reading masks') as bar:   # ends quietly on an error
+            for (_, i), m in todo.items(): seen.append(_look(m, pics[i])); bar.update()
+        return _pack(seen)
+    return dict(zip(todo, _unpack(kept('folder-masks', key, look), list(todo.values()))))
+
+# %% ../../nbs/16_data.folder.ipynb #2431d2c1
+def _lines(path): # without empty ones; none where there is no file
+    return [line.strip() for line in path.read_text().splitlines() if line.strip()] if path.exists() else []
+
 def _listed(path):
     "Lines of classes.txt: line n names the value n; a first line 'background' stands for 0"
-    names = [line.strip() for line in path.read_text().splitlines() if line.strip()] if path.exists() else []
+    names = _lines(path)
     return names[1:] if names and names[0].lower() == 'background' else names
 
 def _class_map(seen, listed):
     "Class names and {value: class id}; (['object'], None) where there is one class and 255 may be it"
-    values = sorted({v for s in seen if listed or s.kind.name != 'grey' for v in _objects(s)})
+    values = sorted({v for s in seen for v in _objects(s) if v > 0})
     if not listed and len(values) < 2: return ['object'], None
     names = listed or [str(v) for v in values]
     known = range(1, len(listed)+1) if listed else values
     for s in seen:
         odd = [v for v in _objects(s) if v not in known]
-        if odd and listed:
+        if odd and listed and odd[0] > 0:
             raise DataError(f'{s.path}: found the value {odd[0]}, want 1..{len(names)} as in classes.txt; add lines')
         if odd or not _objects(s):
             raise DataError(f'{s.path}: {s.kind.says}; want class numbers as in the other masks, where 255 is ignored; '
                             'save it like them, and list the classes in classes.txt')
     return names, dict(zip(known, range(1, len(names)+1)))
 
-# %% ../../nbs/16_data.folder.ipynb #8969936d
+# %% ../../nbs/16_data.folder.ipynb #3fa7dbb9
 def _check_habits(seen):
     "One object in each file, and one meaning of 255 in all of them"
     white = [s for s in seen if s.kind.name in ('object255', 'grey')]
-    void = [s for s in seen if s.kind.name in ('binary+void', 'single') and 255 in s.count]
+    void = [s for s in seen if s.kind.name in ('binary+void', 'single') and 255 in s.things]
     for s in seen:
         if s.kind.name == 'classes':
             raise DataError(f'{s.path}: {s.kind.says}; want one object in a class folder; split it')
@@ -106,29 +289,39 @@ def _check_habits(seen):
         raise DataError(f'{white[0].path}: {white[0].kind.says}; but in {void[0].path.name} {void[0].kind.says}; '
                         'want one habit in all masks; save them alike')
 
-# %% ../../nbs/16_data.folder.ipynb #8e10a381
+# %% ../../nbs/16_data.folder.ipynb #a9e07375
 class FolderBenchmark(Benchmark):
-    "Pictures in `images/`, masks in `masks/` or in `masks/<class>/`; all classes are novel"
+    "Pictures in `images/`, masks in `masks/` or a COCO file; all classes are novel but those in train.txt"
     def __init__(self,
-        root=None,   # the folder that holds images/ and masks/; None: $FSS_NB_DATA
+        root=None,   # the folder that holds images/; None: $FSS_NB_DATA
     ):
         root = find_root(root, (), ('images',), 'folder')
-        self._pics, self._masks = _named(root/'images'), _mask_sets(root/'masks')
-        _check_pairs(self._pics, self._masks)
-        todo = [(c, i, path) for c, masks in self._masks.items() for i, path in masks.items()]
-        seen = {(c, i): _look(path, self._pics[i]) for c, i, path in tqdm(todo, 'reading masks', delay=1, leave=False)}
+        self.root, self._pics = root, _named(root/'images')
+        self._masks, self._files = _sources(root, self._pics)
+        seen = _look_at_all(root, self._pics, self._masks, self._files)
         self._flat, self._value = None in self._masks, None
         classes = list(self._masks)
         if self._flat: classes, self._value = _class_map(seen.values(), _listed(root/'classes.txt'))
         if self._value is None: _check_habits(seen.values())
-        super().__init__('folder', classes, [range(1, len(classes)+1)], dict(train=[], test=self._pics), root)
-        self._found = {i: (s.shape, {}) for (c, i), s in seen.items()}
-        for (c, i), s in seen.items():
-            each = {k: s.count[v] for v, k in self._value.items() if v in s.count} if self._value else \
-                   {1 if c is None else classes.index(c)+1: _pixels(s)}
-            self._found[i][1].update(each)
+        base = {classes.index(one_of(c, classes, 'class in train.txt'))+1 for c in _lines(root/'train.txt')}
+        novel = [c for c in range(1, len(classes)+1) if c not in base]
+        if not novel:
+            raise DataError(f'{root}/train.txt: found all classes, want some left for the test; take one out')
+        self._found = self._things(seen, classes)
+        shows = lambda some: [i for i in self._pics if some & set(self.measure(i)[1])]
+        ids = dict(train=shows(base), test=shows({*novel}) if base else self._pics)
+        super().__init__('folder', classes, [novel], ids, root)
 
-# %% ../../nbs/16_data.folder.ipynb #0b7a5e00
+    def _things(self, seen, classes): # -> {picture: ((H,W), {class id: Thing})}
+        found = {}
+        for (c, i), s in seen.items():
+            value = self._value or {s.kind.value: 1 if c is None else classes.index(c)+1}
+            things = {k: s.things[v] for v, k in value.items() if v in s.things}
+            if not things: warnings.warn(f'{s.path}: found an outline without a pixel; left out until it is drawn')
+            found.setdefault(i, (s.shape, {}))[1].update(things)
+        return found
+
+# %% ../../nbs/16_data.folder.ipynb #192cc903
 def _file(files, id, root):
     if id in files: return files[id]
     raise DataError(f"{root}: found no picture '{id}', want a name such as '{next(iter(files))}'; see ids('test')")
@@ -148,15 +341,19 @@ def _label(self, id): # (H,W) uint8: class ids and 255
 def _mask(self, id, cls): # (H,W) uint8 in {0,1,255}
     "Class `cls` in picture `id`; nothing where the class has no mask of it"
     if self._flat: return Benchmark.mask(self, id, cls)
-    size, found = self.areas(id)
+    size, found = self.measure(id)
     if self._cls(cls) not in found: return np.zeros(size, np.uint8)
-    path = self._masks[self.classes[cls-1]][id]
-    return as_mask(read_label(path), what=str(path))
+    mask = self._masks[self.classes[cls-1]][id]
+    return as_mask(_read(mask), what=str(getattr(mask, 'path', mask)))
 
-def _areas(self, id): # (H, W), {class id: pixels}
-    "What is in picture `id`, as counted at the start"
-    _file(self._pics, id, self.root/'images')
-    return self._found[id]
+def _measure(self, id): # (H,W), {class id: Thing}
+    "What is in picture `id`, as seen at the start"
+    pic = _file(self._pics, id, self.root/'images')
+    return self._found.get(id) or (image_size(pic), {})
 
-FolderBenchmark.image, FolderBenchmark.label = _image, _label
-FolderBenchmark.mask, FolderBenchmark.areas = _mask, _areas
+def _inputs(self, split): # files
+    "The files that masks are in"
+    return self._files
+
+FolderBenchmark.image, FolderBenchmark.label, FolderBenchmark.mask = _image, _label, _mask
+FolderBenchmark.measure, FolderBenchmark.inputs = _measure, _inputs

@@ -5,14 +5,15 @@
 # %% auto #0
 __all__ = ['FSS1000']
 
-# %% ../../nbs/15_data.fss1000.ipynb #52a3cc3d
+# %% ../../nbs/15_data.fss1000.ipynb #9d2e2f11
 import warnings
 from pathlib import Path
 
 import numpy as np
 
 from ..core import DataError
-from .index import Benchmark, check_size, find_root, read_image
+from .index import Benchmark, check_size, find_root, measure_mask, read_image
+from .lists import fss1000_split
 
 # %% ../../nbs/15_data.fss1000.ipynb #fa7632c2
 def _stencil(path): # (H,W) uint8 in {0,1}
@@ -20,7 +21,19 @@ def _stencil(path): # (H,W) uint8 in {0,1}
     r, g, b = read_image(path).astype(np.int64).transpose(2, 0, 1)
     return (299*r+587*g+114*b >= 128_000).astype(np.uint8)
 
-# %% ../../nbs/15_data.fss1000.ipynb #f0f638f9
+# %% ../../nbs/15_data.fss1000.ipynb #b1e4af22
+_INNER = ('data', 'fewshot_data', 'fewshot_data/fewshot_data')
+_NAMES = (*_INNER, 'FSS-1000', *(f'FSS-1000/{n}' for n in _INNER), 'fss1000', 'fss-mini',
+          'Datasets_HSN/FSS-1000', 'Datasets_HSN/FSS-1000/data')
+
+def _find_classes(root):
+    "The folder of the class folders"
+    root = find_root(root, _NAMES, ('*/1.png',), 'fss1000')
+    inner = next((root/n for n in _INNER if any((root/n).glob('*/1.png'))), None)
+    if inner is None: return root
+    raise DataError(f"fss1000: found it twice, in '{root}' and in '{inner}', want one; move one of them away")
+
+# %% ../../nbs/15_data.fss1000.ipynb #bf36079f
 def _list_of(folder, split):
     "The file that names the classes of a split, or None"
     return next(iter([*sorted(folder.glob(f'*fss*{split}.txt')), *folder.glob(f'{split}.txt')]), None)
@@ -33,16 +46,19 @@ def _numbered(folder):
         raise DataError(f'{folder}/{n}.jpg: found no mask {n}.png beside it; draw it or remove the picture')
     return sorted(masks, key=lambda n: (len(n), n))
 
-# %% ../../nbs/15_data.fss1000.ipynb #79bc26f0
+def _published(classes):
+    "HSNet's division of the classes; without one if they are not those of FSS-1000"
+    split = fss1000_split()
+    return split if set(classes) == set(sum(split.values(), [])) else dict(train=[], test=list(classes))
+
+# %% ../../nbs/15_data.fss1000.ipynb #0f7fcb01
 class FSS1000(Benchmark):
     "FSS-1000, or any folder with a folder of numbered pictures and masks for each class"
     def __init__(self,
         root=None,    # the folder of the class folders, or one above it; None: $FSS_NB_DATA
         lists=None,   # folder with trn.txt, val.txt and test.txt; None: looked for in `root`
     ):
-        names = ('fewshot_data', 'fewshot_data/fewshot_data', 'FSS-1000', 'FSS-1000/data', 'FSS-1000/fewshot_data',
-                 'fss1000', 'fss-mini', 'Datasets_HSN/FSS-1000')
-        self.root = find_root(root, names, ('*/1.png',), 'fss1000')
+        self.root = _find_classes(root)
         found = {d.name: n for d in sorted(self.root.iterdir()) if d.is_dir() and (n := _numbered(d))}
         self._id = {c: i for i, c in enumerate(found, 1)}
         split = self._split(Path(lists) if lists else self.root, found)
@@ -52,15 +68,18 @@ class FSS1000(Benchmark):
 
     def _split(self, folder, found):
         files = {s: _list_of(folder, word) for s, word in (('train', 'trn'), ('val', 'val'), ('test', 'test'))}
-        if not any(files.values()) and folder == self.root: return dict(train=[], test=list(found))
+        if not any(files.values()) and folder == self.root: return _published(found)
         if not (files['train'] and files['test']):
             raise DataError(f'{folder}: found no trn.txt and test.txt, want both, a class a line; or pass no lists')
         split = {s: f.read_text().split() for s, f in files.items() if f}
         for s, c in ((s, c) for s in split for c in split[s] if c not in found):
             raise DataError(f"{files[s]}: found the class '{c}', want classes with a folder; mend the list or add it")
+        named = sorted(sum(split.values(), []))
+        for c in (a for a, b in zip(named, named[1:]) if a == b):
+            raise DataError(f"{folder}: found the class '{c}' twice in the lists, want it once; take it out of one")
         return split
 
-# %% ../../nbs/15_data.fss1000.ipynb #6b8d6f54
+# %% ../../nbs/15_data.fss1000.ipynb #8db9cc3f
 def _base(self, fold): # class ids
     "The training classes of the lists; none where there are no lists"
     self.novel(fold)   # complains about a fold that does not exist
@@ -76,11 +95,24 @@ def _mask(self, id, cls): # (H,W) uint8 in {0,1}
     m = _stencil(path); check_size(m.shape, path, path.with_suffix('.jpg'))
     return m*(self._cls(cls) == self._id[id.split('/')[0]])
 
-def _areas(self, id): # (H, W), {class id: pixels}
-    "The size of picture `id` and of its object"
+def _measure(self, id): # (H,W), {class id: Thing}
+    "The size of picture `id`, and its object"
     c = self._id[id.split('/')[0]]; m = self.mask(id, c)
-    if m.any(): return m.shape, {c: int(m.sum())}
-    warnings.warn(f'{self.root/id}.png: found no object, want values of 128 and more; left out until it is drawn')
-    return m.shape, {}
+    return m.shape, {c: measure_mask(m == 1)} if m.any() else {}
 
-FSS1000.base, FSS1000.image, FSS1000.mask, FSS1000.areas = _base, _image, _mask, _areas
+def _inputs(self, split): # files
+    "The masks of a split"
+    return [self.root/f'{i}.png' for i in self.ids(split)]
+
+def _index(self, split): # Index
+    "The table of a split; pictures without an object are named when it is first asked for"
+    new, ix = split not in self._kept, Benchmark.index(self, split)
+    shown = set(ix.image.tolist())
+    empty = [i for i in self.ids(split) if new and i not in shown]
+    more = f' (and in {len(empty)-1} more)' if empty[1:] else ''
+    if empty: warnings.warn(f'{self.root/empty[0]}.png: found no object{more}, want values of 128 and more; '
+                            'left out until it is drawn')
+    return ix
+
+FSS1000.base, FSS1000.image, FSS1000.mask = _base, _image, _mask
+FSS1000.measure, FSS1000.inputs, FSS1000.index = _measure, _inputs, _index

@@ -5,22 +5,29 @@
 # %% auto #0
 __all__ = ['paper_size_episode', 'official_head', 'official_loss', 'race', 'bench']
 
-# %% ../../nbs/87_report.bench.ipynb #c50e3fda
+# %% ../../nbs/87_report.bench.ipynb #10c98201
 import os
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 from statistics import median
 from time import perf_counter, process_time
+from unittest.mock import patch
 
 import torch
 from torch import Tensor
+from PIL import Image
 from torch.nn import functional as F
 
 from ..core import Episode, FssError, torch_rng
+from ..data.episodes import episode_loader
+from ..data.pascal import Pascal5i
+from ..data.protocol import protocol
 from ..data.toy import toy_scene
 from ..papers.zoo import create_model
 
-# %% ../../nbs/87_report.bench.ipynb #081302ff
+# %% ../../nbs/87_report.bench.ipynb #18689016
 def _disc(centre, radius, size=417): # (H,W) uint8
     y, x = torch.meshgrid(torch.arange(size), torch.arange(size), indexing='ij')
     return ((y-centre[0])**2+(x-centre[1])**2 < radius**2).to(torch.uint8)
@@ -34,7 +41,8 @@ def paper_size_episode(
     f = torch.randn(1+shots, channels, cells, cells, generator=g)
     masks = torch.stack([_disc((size*.5, size*(.3+.08*k)), size*.2, size) for k in range(shots)])[None, None]
     blank = torch.zeros(1, 1, 1, 3, 1, 1).expand(1, 1, shots, 3, size, size)
-    ep = Episode(blank, masks, blank[0, 0, :1], _disc((size*.5, size*.6), size*.25, size)[None], torch.tensor([[1]]))
+    ep = Episode(blank, masks, blank[0, 0, :1], _disc((size*.5, size*.6), size*.25, size)[None],
+                 torch.tensor([[1]]))
     return ep, f[:1], f[None, None, 1:]
 
 # %% ../../nbs/87_report.bench.ipynb #a292c365
@@ -149,7 +157,45 @@ def _first_mask_line(repeats=3):
     for _ in range(repeats): t = perf_counter(); _python(code); times.append(perf_counter()-t)
     return _line('first_mask', median(times), 's', None, repeats=repeats)
 
-# %% ../../nbs/87_report.bench.ipynb #a2ebfc98
+# %% ../../nbs/87_report.bench.ipynb #5ea945a4
+def _photo_folder(folder, n):
+    "A VOC2012 folder of n drawn photographs; a tenth of them for the test"
+    voc, ids = folder/'VOC2012', [f'2100_{i:06d}' for i in range(n)]
+    for d in ('JPEGImages', 'SegmentationClassAug', 'ImageSets/Segmentation'): (voc/d).mkdir(parents=True)
+    for i, id in enumerate(ids):
+        pic, lab = (a[:375] for a in toy_scene(0, i, 500))
+        Image.fromarray(pic).save(voc/f'JPEGImages/{id}.jpg', quality=90)
+        Image.fromarray(lab).save(voc/f'SegmentationClassAug/{id}.png')
+    (voc/'ImageSets/Segmentation/val.txt').write_text('\n'.join(ids[::10]))
+    return voc
+
+def _episodes(p, n, cache): # function without arguments -> every 40th pixel of pictures and truths
+    thin = lambda e: torch.cat([e.query_img[0], e.support_imgs[0, 0, 0], e.query_mask,
+                                e.support_masks[0, 0]])[:, ::40, ::40]
+    return lambda: [torch.stack([thin(e) for e in episode_loader(p.b, p, 'train', 1, stop=n, transform=p.view,
+                                                                 cache=cache)])]
+
+def _data_lines(repeats, n=60):
+    with tempfile.TemporaryDirectory() as tmp, patch.dict(os.environ, FSS_NB_CACHE=f'{tmp}/cache'):
+        voc = _photo_folder(Path(tmp), n)
+        index = lambda: [torch.as_tensor(Pascal5i(voc).index('train').area)]
+        t = perf_counter(); index(); first = perf_counter()-t
+        again = median([_seconds(index) for _ in range(repeats)])
+        yield _line('index_voc', .9*n/first, 'labels per second', 200)
+        yield _line('index_again', 1e3*again, 'ms', float(f'{1e3*first:.3g}'), ratio=float(f'{again/first:.2g}'),
+                    labels=n)
+        p = protocol('hsnet', Pascal5i(voc), classes=_some_classes(voc))
+        ours, theirs, off = race(_episodes(p, n, f'{tmp}/seen'), _episodes(p, n, False), repeats)
+        yield _line('episodes_400', 1e3*ours/n, 'ms', float(f'{1e3*theirs/n:.3g}'), repeats=repeats,
+                    ratio=float(f'{ours/theirs:.2g}'), wanted_ratio=.2, difference=off)
+
+def _seconds(f): t = perf_counter(); f(); return perf_counter()-t
+
+def _some_classes(voc): # that two test pictures show
+    ix = Pascal5i(voc).index('test')
+    return [c for c in range(1, 21) if (ix.cls == c).sum() > 1][:2]
+
+# %% ../../nbs/87_report.bench.ipynb #ea4386e7
 def bench(
     repeats=5,  # timed calls of each way in a race
 ):              # yields one dict a measure
@@ -161,5 +207,6 @@ def bench(
             yield _race_line(kind, repeats)
             if sys.platform == 'linux': yield _memory_line(kind)
         yield _toy_line()
+        yield from _data_lines(repeats)
         yield _first_mask_line()
     finally: torch.set_num_threads(threads)

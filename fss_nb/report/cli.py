@@ -91,6 +91,34 @@ def _models(json:_Json=None):
         for k, v in h['card'].items(): print(f"    {k} {', '.join(map(str, v)) if isinstance(v, list) else v}")
     _write_json(json, dict(systems=list_models(), trained=headers))
 
+# %% ../../nbs/89_report.cli.ipynb #7c1d7244
+@app.command('doctor')
+def _doctor(
+    root:_Root=None,
+    examples:Annotated[Optional[Path], typer.Option(help='also draw three episodes into this .png or .jpg')]=None,
+    json:_Json=None,
+):
+    "Say what is installed and which data is there, and what to type next; nothing is downloaded"
+    from fss_nb.report.doctor import doctor, examples as draw
+    c = doctor(root)
+    print(c)
+    _write_json(json, c.to_dict())
+    if examples is None: return
+    name = next((n for n in c.usable if n != 'toy'), 'toy')
+    draw(_benchmark(name, None if name == 'toy' else root), examples)
+    print(f'three episodes of {name} -> {examples}')
+
+@app.command('data')
+def _data(
+    name:Annotated[str, typer.Argument(help='a benchmark, or the data set coco2014 or coco2017')],
+    root:_Root=None,
+    download:Annotated[bool, typer.Option(help='fetch and unpack what is missing; without it only the plan')]=False,
+    json:_Json=None,
+):
+    "From an empty disk to the first episode: plan, fetch, unpack, index"
+    from fss_nb.report.doctor import get_data
+    _write_json(json, get_data(name, root, yes=download, progress=_bars()))
+
 # %% ../../nbs/89_report.cli.ipynb #c6fef60e
 @app.command('predict')
 def _predict(
@@ -128,21 +156,21 @@ def _unlike(paths):
     from fss_nb.core import OptionError
     raise OptionError(f'predict: found queries of equal names ({", ".join(stems)}), want different ones; rename one')
 
-# %% ../../nbs/89_report.cli.ipynb #899b1592
+# %% ../../nbs/89_report.cli.ipynb #25633f98
 def _protocols(b, name, fold, classes, shots, overrides):
     "{fold: `Protocol`}, and the classes that had to be left out"
     from fss_nb.core import DataError, one_of
-    from fss_nb.data.protocol import protocol
+    from fss_nb.data.protocol import protocol, tested_classes
     if classes is not None: classes = [b.classes.index(one_of(c, b.classes, 'class'))+1 for c in classes]
     make = lambda f, cs: protocol(name, b, fold=f, shots=shots, **overrides, **_given(classes=cs))
     if fold is not None or len(b.folds) == 1: return {fold or 0: make(fold or 0, classes)}, []
     if classes is not None:
-        chosen = {f: [c for c in classes if c in b.novel(f)] for f in range(len(b.folds))}
+        chosen = {f: [c for c in classes if c in tested_classes(name, b, f)] for f in range(len(b.folds))}
         return {f: make(f, cs) for f, cs in chosen.items() if cs}, []
     protocols, few = {}, {}
     for f in range(len(b.folds)):
         good = []
-        for c in b.novel(f):
+        for c in tested_classes(name, b, f):
             try: make(f, [c]); good.append(c)
             except DataError as e:
                 if str(e) in few.values(): raise          # the same for two classes: it is not about a class
@@ -164,11 +192,11 @@ def _systems(name, m, baselines):
         print(_one_line(f'note: the column of the pixel forest is left out; {e}'), file=sys.stderr)
     return systems
 
-# %% ../../nbs/89_report.cli.ipynb #32734df3
+# %% ../../nbs/89_report.cli.ipynb #c677cc8f
 @app.command('eval')
 def _eval(
     model:_Model='panet-tiny-toy',
-    benchmark:Annotated[str, typer.Option(help='toy, fss1000, pascal5i or folder')]='toy',
+    benchmark:Annotated[str, typer.Option(help='toy, pascal5i, coco20i, coco402020, fss1000 or folder')]='toy',
     root:_Root=None,
     shots:Annotated[int, typer.Option(help='support pictures of an episode')]=1,
     fold:Annotated[Optional[int], typer.Option(help="without it all folds; on toy the model's own")]=None,

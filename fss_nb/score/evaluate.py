@@ -5,12 +5,14 @@
 # %% auto #0
 __all__ = ['Report', 'evaluate', 'difference']
 
-# %% ../../nbs/53_score.evaluate.ipynb #540460d2
+# %% ../../nbs/53_score.evaluate.ipynb #9d271e06
 from dataclasses import dataclass, field
+from functools import partial
 from html import escape
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import interpolate
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
@@ -18,7 +20,6 @@ from ..core import FssError, OptionError, ShapeError
 from ..data.episodes import read_masks, read_picture
 from ..data.index import Benchmark
 from ..data.protocol import Protocol
-from ..data.transforms import chain, squash
 from .intervals import Interval, bootstrap, paired_difference
 from .metrics import Meter, fbiou_from, miou_from
 
@@ -61,17 +62,19 @@ def _room(rows, batch_size, cache, fit):
     everything = len({k for ks in keys for k in ks}) if cache else 0
     return max(max(per_batch), min(fit, everything))
 
-# %% ../../nbs/53_score.evaluate.ipynb #fff7942b
+# %% ../../nbs/53_score.evaluate.ipynb #a7b97a0d
 class _Reader(Dataset):
-    "Item j: the pictures that step j encodes (M,3,H,W), truths (B,H,W), support masks (B,N,K,H,W)"
-    def __init__(self, b, p, steps): self.b, self.p, self.steps, self.view = b, p, steps, chain(squash(p.size))
+    "Item j: the pictures that step j encodes (M,3,S,S), B truths (H,W), support masks (B,N,K,S,S)"
+    def __init__(self, b, p, steps): self.b, self.p, self.steps, self.view = b, p, steps, p.view
     def __len__(self): return len(self.steps)
     def __getitem__(self, j):
-        step = self.steps[j]
+        step, p = self.steps[j], self.p
         imgs = [read_picture(self.b, i, self.view) for i in step.new]
-        q_msk, s_msk = zip(*(read_masks(self.b, r, self.view, self.p.void) for r in step.rows))
-        imgs = torch.stack(imgs) if imgs else torch.empty(0, 3, self.p.size, self.p.size)
-        return imgs, torch.stack(q_msk), torch.stack(s_msk)
+        how = dict(void=p.void, truth_void=p.test_void, empty=p.min_seen == 0, original=p.judged == 'original',
+                   annotation=p.annotation, seed=p.seed)
+        q_msk, s_msk = zip(*(read_masks(self.b, r, self.view, **how) for r in step.rows))
+        imgs = torch.stack(imgs) if imgs else torch.empty(0, 3, p.size, p.size)
+        return imgs, list(q_msk), torch.stack(s_msk)
 
 def _store(m, p, room_for, device):
     "An empty store for the features of pictures; a grey picture tells their shapes"
@@ -86,8 +89,9 @@ def _answer(m, p, step, store, imgs, s_msk, batch_size):
     "Logits (B,N+1,H,W) of one step; new features are written into the store"
     for i in range(0, len(imgs), batch_size):
         for k, f in m.encode(imgs[i:i+batch_size]).items(): store[k][step.slots[i:i+batch_size]] = f
-    logits = m.decode({k: s[step.query] for k, s in store.items()}, {k: s[step.support] for k, s in store.items()},
-                      s_msk, (p.size, p.size))
+    f_query, f_support = ({k: s[at] for k, s in store.items()} for at in (step.query, step.support))
+    decode = partial(_votes, m) if p.k_shot == 'vote' and p.shots > 1 else m.decode
+    logits = decode(f_query, f_support, s_msk, (p.size, p.size))
     bad = logits.isnan().flatten(1).any(1)
     if bad.any():
         row = step.rows[int(bad.nonzero()[0])]
@@ -95,9 +99,28 @@ def _answer(m, p, step, store, imgs, s_msk, batch_size):
                        'look at this episode with the trace of the model')
     return logits
 
-# %% ../../nbs/53_score.evaluate.ipynb #3f4bde49
+# %% ../../nbs/53_score.evaluate.ipynb #7cd4564e
+def _votes(m, f_query, f_support, masks, size): # logits (B,2,H,W), 0 or 1
+    "Hard answers to each shot alone, summed; object from half of the highest sum on"
+    K = masks.shape[2]
+    shot = lambda k: m.decode(f_query, {n: f[:, :, k:k+1] for n, f in f_support.items()}, masks[:, :, k:k+1], size)
+    answers = [shot(k) for k in range(K)]
+    votes = sum(a.argmax(1) for a in answers)                                     # (B,H,W) 0..K
+    most = votes.flatten(1).amax(1).clamp_min(1)[:, None, None]
+    yes = (votes/most >= .5).to(answers[0].dtype)
+    nan = sum(a.sum(1) for a in answers)*0                                        # a NaN stays one, to be found
+    return torch.stack([1-yes, yes], 1)+nan[:, None]
+
+def _to_truth(logits, p, H, W): # (C,S,S) -> (C,H,W)
+    "Logits in the picture's own pixels"
+    box = p.geometry == 'letterbox'
+    size = (max(H, W),)*2 if box else (H, W)
+    return interpolate(logits[None], size, mode='bilinear', align_corners=box)[0, :, :H, :W]
+
+# %% ../../nbs/53_score.evaluate.ipynb #89858e54
 def _count(m, b, p, rows, cache, batch_size, device, progress, workers, cache_bytes):
     "The meter of all episodes, in the manifest's order"
+    own = p.judged == 'original'
     meter = Meter(p.absent)
     room, store = _store(m, p, lambda size: _room(rows, batch_size, cache, cache_bytes//size), device)
     steps = _plan(rows, batch_size, room, cache)
@@ -106,11 +129,15 @@ def _count(m, b, p, rows, cache, batch_size, device, progress, workers, cache_by
     with tqdm(total=len(rows), desc=what, unit='episode', disable=not progress) as bar:
         for step, (imgs, q_msk, s_msk) in zip(steps, loader):
             logits = _answer(m, p, step, store, imgs.to(device), s_msk.to(device), batch_size)
-            meter.update(logits.argmax(1), q_msk.to(device), torch.tensor([r.classes for r in step.rows]), step.rows)
+            classes = torch.tensor([r.classes for r in step.rows])
+            if not own: meter.update(logits.argmax(1), torch.stack(q_msk).to(device), classes, step.rows)
+            for e, truth in enumerate(q_msk if own else ()):             # each truth has its own size
+                pred = _to_truth(logits[e], p, *truth.shape).argmax(0, keepdim=True)
+                meter.update(pred, truth[None].to(device), classes[e:e+1], step.rows[e:e+1])
             bar.update(len(step.rows))
     return meter
 
-# %% ../../nbs/53_score.evaluate.ipynb #2d48fb94
+# %% ../../nbs/53_score.evaluate.ipynb #1f8588ee
 @dataclass(frozen=True, repr=False)
 class Report:
     "What a model reached under a protocol; fractions in 0..1"
@@ -123,7 +150,7 @@ class Report:
     episodes:int           # all runs together
     manifest_sha256:str    # which episodes
     protocol:dict          # every field, and 'sha256' over them and the pairs
-    counts:Tensor = field(compare=False)   # (E,R,C+1,2) int64 intersections and unions, zero outside an episode's run
+    counts:Tensor = field(compare=False)   # (E,R,C+1,2) int64 intersections and unions, 0 outside an episode's run
     clusters:tuple = field(compare=False)  # (E,) query picture of each episode
 
     @property
@@ -154,7 +181,7 @@ def _interval(counts, clusters, stat):
     if len(set(clusters)) > 1: return bootstrap(counts, clusters, stat)
     return Interval(stat(counts.sum(0).double()).mean().item(), 0., 1.)
 
-# %% ../../nbs/53_score.evaluate.ipynb #5f293203
+# %% ../../nbs/53_score.evaluate.ipynb #1fc9117b
 def evaluate(
     m:nn.Module,         # has encode(imgs) and decode(f_query, f_support, support_masks, size)
     b:Benchmark,         # where the pictures are
@@ -168,8 +195,8 @@ def evaluate(
 )->Report:
     "The model's report under the protocol"
     if p.benchmark != b.name:
-        raise OptionError(f"evaluate: found a protocol for '{p.benchmark}' and the benchmark '{b.name}', want one; "
-                          'make the protocol with this b')
+        raise OptionError(f"evaluate: found a protocol for '{p.benchmark}' and the benchmark '{b.name}', "
+                          'want one; make the protocol with this b')
     if device is not None: m.to(device)
     device = next((t.device for t in (*m.parameters(), *m.buffers())), torch.device(device or 'cpu'))
     man, modes = p.manifest(), [(x, x.training) for x in m.modules()]
@@ -181,7 +208,7 @@ def evaluate(
         for x, mode in modes: x.training = mode
     return _report(m, b, p, man, meter)
 
-# %% ../../nbs/53_score.evaluate.ipynb #38e49347
+# %% ../../nbs/53_score.evaluate.ipynb #7872f27d
 def _lines(r): # -> (name, value, interval) rows
     pc = lambda ci: f'[{100*ci[0]:.1f}, {100*ci[1]:.1f}]'
     means = [('mIoU', r.miou, pc(r.ci)), ('FB-IoU', r.fbiou, pc(r.fbiou_ci))]
@@ -189,8 +216,11 @@ def _lines(r): # -> (name, value, interval) rows
 
 def _head(r):
     q = r.protocol
-    return (f"{r.model}: {q['benchmark']} fold {q['fold']}, {q['ways']}-way {q['shots']}-shot, protocol {q['name']}, "
-            f"{r.episodes} episodes at {q['size']}x{q['size']}, manifest {r.manifest_sha256[:8]}")
+    return (f"{r.model}: {q['benchmark']} fold {q['fold']}, {q['ways']}-way {q['shots']}-shot, "
+            f"protocol {q['name']}, {r.episodes} episodes at {q['size']}x{q['size']}{_own(q)}, "
+            f"manifest {r.manifest_sha256[:8]}")
+
+def _own(q): return ', judged in own pixels' if q['judged'] == 'original' else ''
 
 def _text(r):
     wide = max(len(n) for n, _, _ in _lines(r))
@@ -204,13 +234,13 @@ def _html(r):
 
 Report.__repr__, Report._repr_html_ = _text, _html
 
-# %% ../../nbs/53_score.evaluate.ipynb #12eb2799
+# %% ../../nbs/53_score.evaluate.ipynb #315db309
 def difference(
     a:Report,  # of model A
     b:Report,  # of model B on the same episodes
 )->Interval:   # of mIoU, fractions
     "By how much A's mIoU is above B's, with the 95 % interval of the difference"
     if a.manifest_sha256 != b.manifest_sha256:
-        raise OptionError(f'difference: found manifests {a.manifest_sha256[:8]} and {b.manifest_sha256[:8]}, want one; '
-                          'evaluate both under the same protocol')
+        raise OptionError(f'difference: found manifests {a.manifest_sha256[:8]} and {b.manifest_sha256[:8]}, '
+                          'want one; evaluate both under the same protocol')
     return paired_difference(a.counts, b.counts, a.clusters)
