@@ -5,9 +5,10 @@
 # %% auto #0
 __all__ = ['Questions', 'TextTable', 'Manifest']
 
-# %% ../../nbs/17c_data.questions.ipynb #3da111fb
+# %% ../../nbs/17c_data.questions.ipynb #11bb4271
 import hashlib
 import random
+import warnings
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 
@@ -17,21 +18,23 @@ from ..core import DataError, Row, rng
 from .index import Benchmark
 from .lists import in_list
 
-# %% ../../nbs/17c_data.questions.ipynb #bb65f8a9
+# %% ../../nbs/17c_data.questions.ipynb #7a3e076b
 class _Lists:
     "What follows from the choices, made when it is first needed and kept beside the frozen fields"
     @cached_property
     def _test(self): return _pairs(self, self.split, self.classes)
     @cached_property
-    def _train(self): return _pairs(self, 'train', _base(self))
+    def _train(self): return _pairs(self, 'train', _base(self), self.drop_novel)
     @cached_property
     def _test_of(self): return _by_class(self, self._test, self.classes, 'test')
     @cached_property
     def _train_of(self): return _by_class(self, self._train, _base(self), 'training')
     @cached_property
-    def _test_shown(self): return _shown(self, self.split, self._test, self.classes)
+    def _train_asked(self): return [t for t in self._train if t[1] in self._train_of]
     @cached_property
-    def _train_shown(self): return _shown(self, 'train', self._train, _base(self))
+    def _test_shown(self): return _shown(self, self.split, self._test, self._test_of)
+    @cached_property
+    def _train_shown(self): return _shown(self, 'train', self._train_asked, self._train_of)
     @cached_property
     def _replayed(self): return dict(panet=_panet_rows, hsnet=_hsnet_rows)[self.draw](self)
 
@@ -65,15 +68,15 @@ class Questions(_Lists):
     def test_row(self, i:int)->Row: return _test_row(self, i)    # episode i of the test, 0..runs*episodes-1
     def train_row(self, i:int)->Row: return _train_row(self, i)  # episode i of training, 0..
 
-# %% ../../nbs/17c_data.questions.ipynb #6ade0c66
-def _pairs(p, split, classes):
+# %% ../../nbs/17c_data.questions.ipynb #8ac77a30
+def _pairs(p, split, classes, drop=False):
     "Pairs of a split that the list holds and whose object is large enough, in the file and as seen"
     ix = p.b.index(split)
     long, area = np.maximum(ix.height, ix.width)**2, ix.height*ix.width
     seen = ix.area*(p.size**2/np.maximum(area if p.geometry == 'squash' else long, 1))
     keep = np.isin(ix.cls, [*classes]) & (ix.area >= p.min_area) & (seen >= p.min_seen)
     keep &= in_list(p.list, p.benchmark, split, ix, getattr(p.b, 'number', str))
-    if split == 'train' and p.drop_novel: keep &= ~np.isin(ix.image, ix.image[np.isin(ix.cls, p.b.novel(p.fold))])
+    if drop: keep &= ~np.isin(ix.image, ix.image[np.isin(ix.cls, p.b.novel(p.fold))])
     return [*zip(ix.image[keep].tolist(), ix.cls[keep].tolist())]
 
 def _base(p):
@@ -83,12 +86,17 @@ def _base(p):
                     'all are test classes here: give the benchmark split lists')
 
 def _by_class(p, pairs, classes, split):
-    "{class id: its pictures}; each class must fill an episode"
+    "{class id: its pictures}; each class must fill an episode, or is left out of training, with a warning"
     out = {c: [] for c in classes}
     for i, c in pairs: out[c].append(i)
     short = {c: len(v) for c, v in out.items() if len(v) <= p.shots}
     if not short: return out
     names = p.b.classes
+    if split == 'training' and len(out)-len(short) >= p.ways:
+        few = ', '.join(f"'{names[c-1]}' with {n}" for c, n in short.items())
+        warnings.warn(f'{p.benchmark}, fold {p.fold}: found too few training pictures of {few}, want {p.shots+1}; '
+                      'these classes are left out of training')
+        return {c: v for c, v in out.items() if c not in short}
     good, most = [names[c-1] for c in out if c not in short], min(short.values())-1
     fix = [f'shots={most}']*(most > 0)
     fix += [f'classes={good}']*(split == 'test' and len(good) >= p.ways)+['more pictures']
@@ -132,10 +140,10 @@ def _turn(p, how, i, of, address):
     id, classes = item
     return id, classes[int(rng('class', *address, i).integers(len(classes)))]
 
-# %% ../../nbs/17c_data.questions.ipynb #570ed01b
+# %% ../../nbs/17c_data.questions.ipynb #97e87aac
 def _train_row(p, i):
     "Depends on (seed, fold, i) alone; lists are gone through in a new order each time"
-    of = lambda: p._train if p.train_draw == 'pairs' else p._train_shown
+    of = lambda: p._train_asked if p.train_draw == 'pairs' else p._train_shown
     n = 1 if p.train_draw == 'class' else len(of())
     pair = _turn(p, p.train_draw, i, of, ('train', p.seed, p.fold, i//n))
     return _draw_row(p._train_of, p.ways, p.shots, rng('train', p.seed, p.fold, i), pair)
