@@ -6,7 +6,8 @@ FOLDER holds VOC2012-labels.tar (the 12,031 SegmentationClassAug labels) and lis
 Written are, in fss_nb/lists:
     pascal.txt.xz          a line a label: its id and where it comes from (val, train: VOC's own; noval: SBD, in PFENet's list; sbd: the rest)
     pascal_exceptions.txt  the pairs in which HSNet's lists differ from the rule of fss_nb.data.lists
-    coco_{train,test}.txt.xz  a line a picture of HSNet's lists: its number less the number before, then its classes from 1 on
+    coco_{train,test}.txt.xz  a line a picture of HSNet's lists: its number less the number before, then its classes from 1 on; train by number, test in the
+                           order that all of HSNet's lists follow
     fss1000.txt            a line a class of HSNet's split of FSS-1000, in its order
 """
 import argparse
@@ -15,6 +16,7 @@ import json
 import lzma
 import tarfile
 import tempfile
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import fss_nb
@@ -56,14 +58,15 @@ def pascal(data):
 
 
 def coco(data):
-    "All folds of a split are slices of one set of pairs, so the set is enough"
+    "All folds of a split are slices of one set of pairs, and the lists of all classes follow one order of the pictures"
     folds = json.load(gzip.open(data/'lists/hsnet_coco.json.gz'))
     for split, word in (('train', 'trn'), ('test', 'val')):
-        classes = {}
+        classes, before = {}, {}
         for f in range(4):
             for c, numbers in folds[f'{word}{f}'].items():
                 for n in numbers: classes.setdefault(n, set()).add(int(c)+1)
-        numbers = sorted(classes)
+                for a, b in zip([None, *numbers], numbers): before.setdefault(b, set()).update({a} - {None})
+        numbers = sorted(classes) if split == 'train' else list(TopologicalSorter(before).static_order())
         squeeze(f'coco_{split}.txt.xz', [' '.join(map(str, (n-last, *sorted(classes[n])))) for last, n in zip([0]+numbers, numbers)])
 
 

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Questions', 'TextTable', 'Manifest']
 
-# %% ../../nbs/17c_data.questions.ipynb #11bb4271
+# %% ../../nbs/17c_data.questions.ipynb #cdb8c1c4
 import hashlib
 import random
 import warnings
@@ -16,7 +16,7 @@ import numpy as np
 
 from ..core import DataError, Row, rng
 from .index import Benchmark
-from .lists import in_list
+from .lists import coco_order, in_list
 
 # %% ../../nbs/17c_data.questions.ipynb #7a3e076b
 class _Lists:
@@ -186,11 +186,13 @@ class Manifest:
 
 Questions.manifest = lambda self: Manifest([self.test_row(i) for i in range(self.runs*self.episodes)])
 
-# %% ../../nbs/17c_data.questions.ipynb #8b246d07
+# %% ../../nbs/17c_data.questions.ipynb #9b30b2dc
 def _hsnet_rows(p):
     "All rows as HSNet's code draws them: one stream of chance for a run, supports with repetition"
     of, coco, rows = p._test_of, p.benchmark.startswith('coco'), []
     pairs = sorted(p._test, key=lambda t: t[0].split('/')) if p.benchmark == 'fss1000' else p._test
+    if coco: order, of = coco_order(), {c: [*v] for c, v in of.items()}
+    for v in of.values() if coco else (): v.sort(key=lambda i: order.get(p.b.number(i), len(order)))
     for run in range(p.runs):
         g = np.random.RandomState(p.seed+run)
         pick = lambda pool: pool[g.permutation(len(pool))[0]]      # what its choice(..., replace=False) amounts to
