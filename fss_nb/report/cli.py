@@ -233,7 +233,7 @@ def _notes(reports, ps, few):
     if few: text.append(f"LEFT OUT, without {p.shots+1} pictures that show enough of it: {', '.join(few)}.")
     return ' '.join(text)
 
-# %% ../../nbs/89_report.cli.ipynb #0bfcd328
+# %% ../../nbs/89_report.cli.ipynb #52b6133d
 @app.command('train')
 def _train(
     recipe:Annotated[str, typer.Option(help='all constants of a training, by name')]='panet-toy',
@@ -246,6 +246,7 @@ def _train(
     seed:_Seed=None,
     device:Annotated[Optional[str], typer.Option(help='cpu, cuda, ...; without it a GPU if there is one')]=None,
     workers:Annotated[int, typer.Option(help='processes that read ahead')]=0,
+    cache:Annotated[bool, typer.Option(help='keep decoded pictures on disk')]=False,
     json:_Json=None,
 ):
     "Train a system on episodes; the run folder can be given to --model"
@@ -255,7 +256,7 @@ def _train(
     name = benchmark or (get_recipe(recipe).benchmark if root else None)
     b = None if name is None else _benchmark(name, root)
     run = fit(b=b, recipe=recipe, fold=fold, out=out, resume=resume, seed=seed, device=device, workers=workers,
-              **_given(steps=steps))
+              cache=cache, **_given(steps=steps))
     card = trained_model(run).card
     print(f'{run.step} steps, last loss {run.metrics()[-1]["loss"]:.3f}; try it with: fss eval --model {run.path}')
     _write_json(json, dict(run=str(run.path), card=card, options=run.options, last=run.metrics()[-1]))

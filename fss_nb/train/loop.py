@@ -87,7 +87,7 @@ def _check_same(run, key, found):
     if found != want:
         raise DataError(f'{run.path.name}: found {key} {found}, want {want} as at its start; give it the same')
 
-# %% ../../nbs/62_train.loop.ipynb #fa3314dd
+# %% ../../nbs/62_train.loop.ipynb #60d8b973
 def fit(
     m:nn.Module=None,   # trained in place; None: made as the recipe says
     b:Benchmark=None,   # where the episodes come from; None: the recipe's benchmark
@@ -98,6 +98,7 @@ def fit(
     seed=None,          # instead of the recipe's
     device=None,        # None: a CUDA device if there is one
     workers=0,          # processes that read episodes ahead
+    cache=False,        # keep decoded pictures on disk: True, or a folder (`18a_data.cache`)
     save_every=100,     # steps between checkpoints
     until=None,         # stop after this step; None: the recipe's end
     progress=True,      # show a bar
@@ -114,7 +115,7 @@ def fit(
         begin = run.load(m, train.optimiser) if run.step else 0
         end = min(until or r.steps, r.steps); run.rewind(begin)
         geometry = chain(squash(r.size), random_flip(r.flip))
-        train.episodes = iter(episode_loader(b, p, 'train', r.batch, workers, begin*r.batch, end*r.batch, geometry))
+        train.episodes = iter(episode_loader(b, p, 'train', r.batch, workers, begin*r.batch, end*r.batch, geometry, cache))
         bar = tqdm(total=r.steps*r.batch, initial=begin*r.batch, unit='ep', desc=run.path.name, disable=not progress)
         with bar:
             for step in range(begin, end):
