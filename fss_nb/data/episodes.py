@@ -6,7 +6,7 @@
 __all__ = ['read_episode', 'read_picture', 'read_masks', 'EpisodeDataset', 'episode_loader', 'toy_episode', 'benchmarks',
            'benchmark']
 
-# %% ../../nbs/19_data.episodes.ipynb #75200b41
+# %% ../../nbs/19_data.episodes.ipynb #ba064389
 import inspect
 import itertools
 
@@ -23,7 +23,7 @@ from .folder import FolderBenchmark
 from .fss1000 import FSS1000
 from .index import Benchmark
 from .pascal import Pascal5i
-from .protocol import Protocol, support_mask
+from .protocol import Protocol, cut_as, support_mask
 from .toy import TOY_CLASSES, TOY_FOLDS, ToyBenchmark, toy_scene
 from .transforms import chain, random_flip, squash
 from .weak import weaken_supports
@@ -96,7 +96,7 @@ def read_masks(
     truth = _truth(b, row, truth_void)
     return torch.as_tensor(truth) if original else seen(truth), s_msk
 
-# %% ../../nbs/19_data.episodes.ipynb #4897c052
+# %% ../../nbs/19_data.episodes.ipynb #49f6100c
 class EpisodeDataset(Dataset):
     "Item i is episode i, a pure function of i"
     def __init__(self,
@@ -107,7 +107,7 @@ class EpisodeDataset(Dataset):
         truth_void='ignore',  # true void in the queries' truths: 'background' | 'ignore'
         annotation='mask',    # of supports: 'mask' | 'box' | 'scribble' | 'point'
     ):
-        self.b, self.p, self.rows, self.transform = b, p, rows, transform or p.view
+        self.b, self.p, self.rows, self.transform = cut_as(b, p), p, rows, transform or p.view
         self.truth_void, self.annotation = truth_void, annotation
     def __len__(self): return len(self.rows)
     def __getitem__(self, i):
@@ -126,7 +126,7 @@ class _Numbers:
         if self.stop is None: raise TypeError('a stream of training episodes has no end')
         return max(0, self.stop-self.start)
 
-# %% ../../nbs/19_data.episodes.ipynb #cfc0bd91
+# %% ../../nbs/19_data.episodes.ipynb #ada478dd
 def episode_loader(
     b:Benchmark,          # where the pictures are
     p:Protocol,           # which episodes
@@ -140,7 +140,7 @@ def episode_loader(
 )->DataLoader:            # of `Episode`s with B = batch_size, the last perhaps smaller
     "Batches of episodes; the stream does not depend on workers, batch size or where it was begun"
     train = one_of(split, ('train', 'test'), 'split') == 'train'
-    if cache: b, transform = _kept(b, p, train, transform, cache)
+    if cache: b, transform = _kept(cut_as(b, p), p, train, transform, cache)
     if train: rows, transform = p.train_row, transform or chain(*p.view.steps, random_flip())
     else:
         rows = p.manifest().rows

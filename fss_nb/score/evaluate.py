@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Report', 'evaluate', 'difference']
 
-# %% ../../nbs/53_score.evaluate.ipynb #9d271e06
+# %% ../../nbs/53_score.evaluate.ipynb #156023fc
 from dataclasses import dataclass, field
 from functools import partial
 from html import escape
@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 from ..core import FssError, OptionError, ShapeError
 from ..data.episodes import read_masks, read_picture
 from ..data.index import Benchmark
-from ..data.protocol import Protocol
+from ..data.protocol import Protocol, cut_as
 from .intervals import Interval, bootstrap, paired_difference
 from .metrics import Meter, fbiou_from, miou_from
 
@@ -62,10 +62,10 @@ def _room(rows, batch_size, cache, fit):
     everything = len({k for ks in keys for k in ks}) if cache else 0
     return max(max(per_batch), min(fit, everything))
 
-# %% ../../nbs/53_score.evaluate.ipynb #a7b97a0d
+# %% ../../nbs/53_score.evaluate.ipynb #085f71db
 class _Reader(Dataset):
     "Item j: the pictures that step j encodes (M,3,S,S), B truths (H,W), support masks (B,N,K,S,S)"
-    def __init__(self, b, p, steps): self.b, self.p, self.steps, self.view = b, p, steps, p.view
+    def __init__(self, b, p, steps): self.b, self.p, self.steps, self.view = cut_as(b, p), p, steps, p.view
     def __len__(self): return len(self.steps)
     def __getitem__(self, j):
         step, p = self.steps[j], self.p
