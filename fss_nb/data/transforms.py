@@ -19,7 +19,7 @@ from torchvision.transforms.v2 import functional as TF
 
 from ..core import IMAGENET_MEAN, DataError, OptionError, one_of, resize_mask, rng, to_image
 
-# %% ../../nbs/17_data.transforms.ipynb #c0177fa5
+# %% ../../nbs/17_data.transforms.ipynb #0950e3df
 def wrap(
     pic,    # (H,W,3) uint8 picture
     mask,   # (H,W) labels in {0,1..N,255}
@@ -30,7 +30,8 @@ def wrap(
         raise DataError(f'transforms: picture is {pic.shape} {pic.dtype}, want (H,W,3) uint8; use index.read_image')
     if mask.shape != pic.shape[:2]:
         raise DataError(f'transforms: mask is {mask.shape}, picture is {pic.shape[:2]}, want the same; redraw the mask')
-    img = torch.as_tensor(np.ascontiguousarray(pic)).permute(2, 0, 1)
+    if min(pic.strides) < 0: pic = pic.copy()                     # mirrored views; torch knows no negative steps
+    img = torch.as_tensor(pic).permute(2, 0, 1)
     return tv_tensors.Image(img), tv_tensors.Mask(torch.as_tensor(np.ascontiguousarray(mask).astype(np.uint8)))
 
 # %% ../../nbs/17_data.transforms.ipynb #9c7ce774

@@ -157,7 +157,7 @@ def _first_mask_line(repeats=3):
     for _ in range(repeats): t = perf_counter(); _python(code); times.append(perf_counter()-t)
     return _line('first_mask', median(times), 's', None, repeats=repeats)
 
-# %% ../../nbs/87_report.bench.ipynb #5ea945a4
+# %% ../../nbs/87_report.bench.ipynb #fa60985f
 def _photo_folder(folder, n):
     "A VOC2012 folder of n drawn photographs; a tenth of them for the test"
     voc, ids = folder/'VOC2012', [f'2100_{i:06d}' for i in range(n)]
@@ -170,8 +170,8 @@ def _photo_folder(folder, n):
     return voc
 
 def _episodes(p, n, cache): # function without arguments -> every 40th pixel of pictures and truths
-    thin = lambda e: torch.cat([e.query_img[0], e.support_imgs[0, 0, 0], e.query_mask,
-                                e.support_masks[0, 0]])[:, ::40, ::40]
+    thin = lambda e: torch.cat([t[..., ::40, ::40].flatten().float()
+                                for t in (e.query_img, e.support_imgs, e.query_mask, e.support_masks)])
     return lambda: [torch.stack([thin(e) for e in episode_loader(p.b, p, 'train', 1, stop=n, transform=p.view,
                                                                  cache=cache)])]
 
