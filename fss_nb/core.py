@@ -135,14 +135,16 @@ def to_picture(
     pic = ((x.detach()*std+mean)*255).round().clamp(0, 255)
     return pic.movedim(-3, -1).to(torch.uint8).cpu().numpy()
 
-# %% ../nbs/00_core.ipynb #0669cf5a
+# %% ../nbs/00_core.ipynb #b42e8bc1
 def resize(
     x:Tensor,   # (...,C,h,w) float
     size,       # (H,W)
+    corners=False, # what falls together: the areas of the two maps, or the centres of their corner pixels
 )->Tensor:      # (...,C,H,W)
-    "Smooth maps at another size: bilinear, areas aligned"
+    "Smooth maps at another size, bilinear"
+    if tuple(x.shape[-2:]) == tuple(size): return x
     flat = x.reshape(-1, *x.shape[-3:])
-    big = F.interpolate(flat, size=tuple(size), mode='bilinear', align_corners=False)
+    big = F.interpolate(flat, size=tuple(size), mode='bilinear', align_corners=corners)
     return big.reshape(*x.shape[:-2], *size)
 
 def resize_mask(

@@ -25,10 +25,11 @@ class PANetCfg:
     void:str = 'ignore'   # what 255 in a support mask is; in the official code 'background', see `fg_bg`
     eps:float = 1e-5      # added to the area of a mask; official getFeatures
 
-# %% ../../nbs/71_papers.panet.ipynb #19011a6c
+# %% ../../nbs/71_papers.panet.ipynb #4cf10db2
 class PANet(System):
     "Prototypes from the support, cosine to every query cell, and alignment in training"
     name, Cfg, default_backbone = 'panet', PANetCfg, 'vgg16'
+    vgg_in_stages = False
 
     @property
     def tap(self): return list(self.backbone.channels)[-1]
