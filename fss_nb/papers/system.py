@@ -39,7 +39,7 @@ class _Traced(nn.Module):
             return self._trace
         finally: self._trace = None
 
-# %% ../../nbs/70_papers.system.ipynb #59976dd0
+# %% ../../nbs/70_papers.system.ipynb #512fa611
 class System(_Traced):
     "Base of all models: subclasses give `Cfg`, `taps`, `decode` and `losses`"
     name = 'system'            # its name in `fss.list_models()`
@@ -52,8 +52,7 @@ class System(_Traced):
         self.cfg, self.backbone_name = cfg, backbone
         self.card = {}         # what is known of the weights: recipe, seed, measured numbers
         if backbone != 'vgg16' or self.vgg_in_stages: backbone_options.setdefault('taps', self.taps)
-        if backbone is None: self.backbone = nn.Identity()
-        else: self.backbone = create_backbone(backbone, pretrained, **backbone_options)
+        self.backbone = nn.Identity() if backbone is None else create_backbone(backbone, pretrained, **backbone_options)
         if self.frozen: self.backbone.requires_grad_(False)
 
     def encode(self, imgs:Tensor): # (...,3,H,W) normalised -> {tap: (...,C,h,w)}
@@ -79,8 +78,7 @@ class System(_Traced):
     def forward(self, ep:Episode): return self.decode(*self.encode_episode(ep), ep.support_masks, ep.size)
 
     @property
-    def size(self): # (H,W) that the weights were trained at, from their card; None if nothing is known
-        return tuple(self.card['size']) if 'size' in self.card else None
+    def size(self): return tuple(self.card['size']) if 'size' in self.card else None   # (H,W) of training, if known
 
 # %% ../../nbs/70_papers.system.ipynb #ed50b0bf
 class OneWay(System):
@@ -107,7 +105,7 @@ class OneWay(System):
         tasks = each_way(*self.encode_episode(ep), ep.support_masks)
         return self.task_losses(*tasks, way_targets(ep.query_mask, ep.ways))
 
-# %% ../../nbs/70_papers.system.ipynb #65ef1740
+# %% ../../nbs/70_papers.system.ipynb #c2927cfe
 def make_cfg(
     Cfg,        # a frozen dataclass
     options,    # dict of options given by the user
@@ -116,7 +114,7 @@ def make_cfg(
     "`Cfg` with these options; unknown ones are an `OptionError` that lists the valid"
     valid = [f.name for f in fields(Cfg)] if Cfg else []
     for k in options: one_of(k, valid, f'option of {what}')
-    return Cfg(**options) if Cfg else None
+    return Cfg(**{k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}) if Cfg else None
 
 # %% ../../nbs/70_papers.system.ipynb #9326162e
 def save_weights(

@@ -5,17 +5,23 @@
 # %% auto #0
 __all__ = ['list_models', 'create_model', 'save_pretrained', 'load', 'bundled_models']
 
-# %% ../../nbs/79_papers.zoo.ipynb #77febd35
+# %% ../../nbs/79_papers.zoo.ipynb #e9096821
 from pathlib import Path
 
 from ..core import DataError, one_of
 from ..features.backbone import bundled_weights
+from .apanet import APANet
+from .canet import CANet
+from .crcnet import CRCNet
 from .panet import PANet
+from .pfenet import PFENet
+from .pfenet_crc import PFENetCRC
+from .simpropnet import SimPropNet
 from .system import System, make_cfg, read_weights, save_weights
 from ..train.loop import fit
 
-# %% ../../nbs/79_papers.zoo.ipynb #0269d2d5
-_SYSTEMS = {c.name: c for c in (PANet,)}
+# %% ../../nbs/79_papers.zoo.ipynb #d66945b6
+_SYSTEMS = {c.name: c for c in (PANet, CANet, PFENet, SimPropNet, CRCNet, PFENetCRC, APANet)}
 
 def list_models(): # -> names for `create_model`
     "The systems of this package"
@@ -23,7 +29,7 @@ def list_models(): # -> names for `create_model`
 
 def create_model(
     name,              # one of `list_models()`
-    backbone=None,     # 'vgg16' | 'resnet50' | 'resnet101' | 'tiny'; None: the paper's
+    backbone=None,     # a name for `create_backbone`, e.g. 'resnet50' or 'tiny'; None: the paper's
     pretrained=False,  # weights of the backbone, see `create_backbone`
     **options,         # the system's own, see its `Cfg`
 )->System:             # in evaluation mode

@@ -22,7 +22,7 @@ from .recipe import Recipe, create_optimiser, learning_rate
 from .recipe import recipe as get_recipe
 from .runs import Run
 
-# %% ../../nbs/62_train.loop.ipynb #a69384b5
+# %% ../../nbs/62_train.loop.ipynb #2f943da2
 class Loop:
     "One step of a training at a time"
     def __init__(self, m, r:Recipe, run:Run, device):
@@ -49,6 +49,7 @@ class Loop:
 
     def step(self, step:int): # -> {name: number}
         torch.manual_seed(torch_rng('step', self.r.seed, step).initial_seed())    # dropout: the step's own
+        self.m.progress = step/self.r.steps                                       # for models that change with it
         ep = self.draw()
         losses = self.forward(ep)
         numbers = {k: v.item() for k, v in losses.items()}

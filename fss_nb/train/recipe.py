@@ -63,7 +63,18 @@ def _check_recipe(r):
         raise OptionError(f'recipe {r.name}: found {name}={v!r}, want {kind} {span}; change {name}')
     object.__setattr__(r, 'milestones', tuple(r.milestones))          # a list, when read from a file
 
-# %% ../../nbs/60_train.recipe.ipynb #b8637de1
+# %% ../../nbs/60_train.recipe.ipynb #474c6d08
+def _decoder(system, steps=500, lr=2e-3, **options):
+    "What all systems with a decoder share on the toy benchmark"
+    return Recipe(f'{system}-toy', system,
+        backbone='tiny', pretrained='toy',        # ours: the bundled backbone, frozen as in all these papers
+        benchmark='toy', protocol='even',         # ours: 18_data.protocol
+        size=96, flip=.5,                         # ours: 12 cells of 8 pixels; mirrored as in all these papers
+        steps=steps, batch=16,                    # ours: what a processor core does in some minutes
+        optimiser='adamw', lr=lr,                 # ours: of three rates that were tried, the one that learns on fold 0
+        weight_decay=.01, schedule='cosine',      # torch's default; ours: no milestones to choose
+        options={'width': 64, **options})         # ours: a quarter of the channels
+
 RECIPES = {r.name: r for r in (
     Recipe('panet-pascal5i', 'panet',
         backbone='vgg16', pretrained='imagenet',  # paper, Sec. 4.1: VGG-16 initialised on ILSVRC
@@ -85,6 +96,9 @@ RECIPES = {r.name: r for r in (
         optimiser='adamw', lr=3e-4,               # ours: a usual value for AdamW, not tuned
         weight_decay=.01, schedule='cosine',      # torch's default; ours: no milestones to choose
         options={'par': 1.}),                     # paper, Sec. 3.5
+    *(_decoder(s, dropout=0.) for s in ('pfenet', 'simpropnet', 'pfenet_crc', 'apanet')), # ours: to drop half of 64
+    _decoder('crcnet'),                                                                   # channels stops learning
+    _decoder('canet', 1200, 3e-3, dropout=0., init='torch'),  # ours: it learns late, and not from N(0, 0.01) at 64
 )}
 
 # %% ../../nbs/60_train.recipe.ipynb #859e49e4
