@@ -5,6 +5,7 @@
     python tools/lab.py simpropnet   93_lab.simpropnet  results/simpropnet-toy.jsonl
     python tools/lab.py crcnet       94_lab.crcnet      results/crcnet-toy.jsonl
     python tools/lab.py apanet       95_lab.apanet      results/apanet-toy.jsonl
+    python tools/lab.py apanet_switches    the same     results/apanet_switches-toy.jsonl
 
 One line of JSON per model, fold, seed and test. What the file holds already is not run again; `--part 0/2` does every
 second run, so that two processes share the work. All models of a fold are tested on the same episodes.
@@ -138,8 +139,8 @@ SETS = {
                    for name, options in ABLATIONS['simpropnet'].items()],
     'crcnet': [Job(name, 'crcnet', 0, 0, options, hidden=0., tests=CRC_TESTS if not options else CRC_TESTS[:2])
                for name, options in ABLATIONS['crcnet'].items()],
-    'apanet': [*(job for fold in range(4) for job in apanet_pair(fold, 0)),
-               *(Job(name, 'apanet', 0, 0, options) for name, options in ABLATIONS['apanet'].items())],
+    'apanet': [job for fold in range(4) for job in apanet_pair(fold, 0)],
+    'apanet_switches': [Job(name, 'apanet', 0, 0, options) for name, options in ABLATIONS['apanet'].items()],
 }
 
 

@@ -63,7 +63,7 @@ def _check_recipe(r):
         raise OptionError(f'recipe {r.name}: found {name}={v!r}, want {kind} {span}; change {name}')
     object.__setattr__(r, 'milestones', tuple(r.milestones))          # a list, when read from a file
 
-# %% ../../nbs/60_train.recipe.ipynb #474c6d08
+# %% ../../nbs/60_train.recipe.ipynb #8b4090c3
 def _decoder(system, steps=500, lr=2e-3, **options):
     "What all systems with a decoder share on the toy benchmark"
     return Recipe(f'{system}-toy', system,
@@ -96,8 +96,9 @@ RECIPES = {r.name: r for r in (
         optimiser='adamw', lr=3e-4,               # ours: a usual value for AdamW, not tuned
         weight_decay=.01, schedule='cosine',      # torch's default; ours: no milestones to choose
         options={'par': 1.}),                     # paper, Sec. 3.5
-    *(_decoder(s, dropout=0.) for s in ('pfenet', 'simpropnet', 'pfenet_crc', 'apanet')), # ours: to drop half of 64
-    _decoder('crcnet'),                                                                   # channels stops learning
+    *(_decoder(s, 400, 1e-3, dropout=0.) for s in ('pfenet', 'apanet')), # ours: to drop half of 64 channels
+    *(_decoder(s, dropout=0.) for s in ('simpropnet', 'pfenet_crc')),    # stops learning
+    _decoder('crcnet'),
     _decoder('canet', 1200, 3e-3, dropout=0., init='torch'),  # ours: it learns late, and not from N(0, 0.01) at 64
 )}
 
