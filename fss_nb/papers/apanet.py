@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['APANetCfg', 'PlainHost', 'APANetPlain', 'APANet']
 
-# %% ../../nbs/77_papers.apanet.ipynb #8bff5084
+# %% ../../nbs/77_papers.apanet.ipynb #9c10572c
 from dataclasses import dataclass
 
 import torch
@@ -17,12 +17,12 @@ from ..compare.kmeans import (expand_prototypes, grid_regions, hard_cells, kmean
 from ..compare.pooling import masked_pool
 from ..compare.prototypes import fg_bg
 from ..core import OptionError, one_of, resize
-from ..features.blocks import conv_relu, joined_conv
+from ..features.blocks import conv_relu, he_init, joined_conv
 from .pfenet import PFENet, PFENetCfg
 from .system import OneWay
 from ..score.losses import cross_entropy
 
-# %% ../../nbs/77_papers.apanet.ipynb #7cd0083f
+# %% ../../nbs/77_papers.apanet.ipynb #ad2a0bc5
 @dataclass(frozen=True)
 class APANetCfg(PFENetCfg):
     host:str = 'pfenet'             # 'pfenet': whose row the published baseline is | 'plain': Sec. III-B, IV-B
@@ -35,12 +35,12 @@ class APANetCfg(PFENetCfg):
     start:str = 'random'            # of k-means, not in the paper; see `kmeans_regions`
     negative:str = 'picture'        # beside the object: a region per 'picture', Sec. III-C, or 'cell' | 'none'
     second_prior:str = 'opposite'   # PFENet's prior in the second question: 1 - prior | 'zeros'; not in the paper
-    init:str = 'torch'              # of the head: PyTorch's own, Sec. IV-B | 'kaiming', for short trainings of 'plain'
+    init:str = 'torch'              # of the head: PyTorch's own, Sec. IV-B | 'he', for short trainings of 'plain'
 
     def __post_init__(self):
         for k, valid in dict(host=('pfenet', 'plain'), regions=('kmeans', 'grid'), side=('query', 'support'),
                              start=('random', 'farthest'), negative=('picture', 'cell', 'none'),
-                             second_prior=('opposite', 'zeros'), init=('torch', 'kaiming')).items():
+                             second_prior=('opposite', 'zeros'), init=('torch', 'he')).items():
             one_of(getattr(self, k), valid, f'{k} of apanet')
         if not (0 <= self.lam <= 1 and self.n >= 0 and self.grid >= 1 and self.rounds >= 0):
             raise OptionError(f'apanet: found lam={self.lam}, n={self.n}, grid={self.grid}, rounds={self.rounds}, '
@@ -82,7 +82,7 @@ class PlainHost(OneWay):
 
     def answer(self, f_q, f_s, masks): return self.head(*self.evidence(f_q, f_s, masks))[0]
 
-# %% ../../nbs/77_papers.apanet.ipynb #9e07d8f2
+# %% ../../nbs/77_papers.apanet.ipynb #3c8b65d0
 def _tall(x): # (M,K,C,h,w) -> (M,C,K*h,w)
     "K maps below each other"
     return x.transpose(1, 2).flatten(2, 3)
@@ -91,9 +91,7 @@ class _SecondQuestion:
     "What APANet adds to a host, in training only"
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
-        for layer in self.modules():
-            if self.cfg.init == 'kaiming' and isinstance(layer, nn.Conv2d) and layer.weight.requires_grad:
-                nn.init.kaiming_normal_(layer.weight)
+        if self.cfg.init == 'he': he_init(self)
 
     @torch.no_grad()
     def last_block(self, f): # {tap: (M,C,h,w)} -> (M,C,h,w)

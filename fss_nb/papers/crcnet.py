@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['CRCNetCfg', 'CRCHead', 'pair_losses', 'specialist', 'best_guide', 'CRCNet', 'MultiScale']
 
-# %% ../../nbs/76_papers.crcnet.ipynb #0bb3b433
+# %% ../../nbs/76_papers.crcnet.ipynb #1b84e1a0
 from dataclasses import dataclass
 
 import torch
@@ -17,7 +17,7 @@ from ..compare.cross_reference import CoSegHead, CrossReference
 from ..compare.pooling import masked_pool
 from ..compare.prototypes import fg_bg
 from ..core import Episode, OptionError, one_of, resize
-from ..features.blocks import conv_relu, joined_conv
+from ..features.blocks import conv_relu, he_init, joined_conv
 from .system import OneWay, System
 from ..refine.cache import MaskRefinement
 from ..refine.finetune import finetune, normal, support_pairs
@@ -48,7 +48,7 @@ class CRCNetCfg:
     init:str = 'he'                      # first weights of the head: 'he' | 'torch'; ours
     backbone_bn:str = 'eval'             # batch norm of the encoder; ours
 
-# %% ../../nbs/76_papers.crcnet.ipynb #753284b1
+# %% ../../nbs/76_papers.crcnet.ipynb #ed65e3ea
 def _levels(x): return (x,) if isinstance(x, str) else tuple(x)
 
 class CRCHead(nn.Module):
@@ -69,7 +69,7 @@ class CRCHead(nn.Module):
         self.cross = CrossReference(w, c.gate) if c.cross_reference else None
         self.coseg = CoSegHead(w) if c.cross_reference and c.aux else None
         self.refine = MaskRefinement(n*w, w, c.refine, c.through)
-        if one_of(c.init, ('he', 'torch'), 'init') == 'he': _he(self)
+        if one_of(c.init, ('he', 'torch'), 'init') == 'he': he_init(self)
 
     def reduce(self, f): # {level: (U,C,h,w)} -> (U,width,h,w)
         first, *more = (f[k] for k in self.levels)
@@ -96,15 +96,6 @@ def _pair(self, f_q, f_s, masks, steps, both):
     return {'F': f, 'Z_f': z, **({'u': u} if self.cross else {}), **out}
 
 CRCHead.pair = _pair
-
-# %% ../../nbs/76_papers.crcnet.ipynb #dbbf9bdd
-def _he(head):
-    "First weights with which signals keep their size from layer to layer"
-    for conv in head.modules():
-        if isinstance(conv, nn.Conv2d) and conv.out_channels != 2:
-            gain = 'relu' if conv.kernel_size[0] == conv.kernel_size[1] else 'linear'
-            nn.init.kaiming_normal_(conv.weight, nonlinearity=gain)
-            nn.init.zeros_(conv.bias)
 
 # %% ../../nbs/76_papers.crcnet.ipynb #b9ff9a02
 def pair_losses(

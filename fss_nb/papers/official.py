@@ -54,9 +54,9 @@ _PFENET = _Program(PFENet, {
     'beta_conv.': 'enrich.around.', 'inner_cls.': 'enrich.inner.', 'res1.': 'enrich.fuse.', 'res2.': 'res2.',
     'cls.': 'cls.', 'down_query.': 'down_query.', 'down_supp.': 'down_supp.'}, _pfenet_options, (473, 473))
 
-# %% ../../nbs/78a_papers.official.ipynb #3a219002
+# %% ../../nbs/78a_papers.official.ipynb #b8b9cf99
 def _canet_options(state):
-    return 'resnet50', dict(style='canet', k_shot='mean', width=_width(state, 'layer7.0.weight'))
+    return 'resnet50', dict(style='canet', k_shot='mean', steps=0, width=_width(state, 'layer7.0.weight'))
 
 _CANET = _Program(CANet, {
     'conv1.': 'backbone.stem.0.', 'bn1.': 'backbone.stem.1.', **_stages(3),

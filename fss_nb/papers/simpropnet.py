@@ -5,15 +5,15 @@
 # %% auto #0
 __all__ = ['SimPropNetCfg', 'SimPropNet', 'identical_inputs']
 
-# %% ../../nbs/75_papers.simpropnet.ipynb #206874f0
+# %% ../../nbs/75_papers.simpropnet.ipynb #2dac76e8
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ..compare.fbaf import FBAF, attention_maps, dual_probes
 from ..core import Episode, resize
-from ..features.blocks import ASPP, classifier, conv_relu, joined_conv
+from ..features.blocks import ASPP, classifier, conv_relu, he_init, joined_conv
 from ..features.grey import average_channels, grey_rate
 from .system import OneWay
 from ..refine.ways import way_targets
@@ -32,15 +32,7 @@ class SimPropNetCfg:
     dropout:float = .5     # of channels in encoder and ASPP; CANet's program
     backbone_bn:str = 'eval' # batch norm of the backbone on stored statistics; not in the paper
 
-# %% ../../nbs/75_papers.simpropnet.ipynb #1a69a6ae
-def _he(m):
-    "Weights of the convolutions in `m` such that ReLUs keep the signal's height; biases 0"
-    for conv in m.modules():
-        if not isinstance(conv, nn.Conv2d): continue
-        nn.init.kaiming_normal_(conv.weight)
-        if conv.bias is not None: nn.init.zeros_(conv.bias)
-
-# %% ../../nbs/75_papers.simpropnet.ipynb #817370dd
+# %% ../../nbs/75_papers.simpropnet.ipynb #e6e2d722
 class _Parts(OneWay):
     "Encoder, fusion and decoder of SimPropNet, and the three steps that use them"
     def __init__(self, cfg=None, backbone='resnet50', pretrained=False):
@@ -50,7 +42,7 @@ class _Parts(OneWay):
         self.reduce = conv_relu(c_in, w, dilation=2, dropout=c.dropout)
         self.fuse = FBAF(w, c.relu) if c.fbaf else conv_relu(2*w, w, dilation=2, dropout=c.dropout)
         self.decoder = nn.Sequential(ASPP(2*w if c.fbaf else w, w, dropout=c.dropout), *classifier(w, 0., bias=True))
-        for part in (self.reduce, self.fuse, self.decoder): _he(part)
+        for part in (self.reduce, self.fuse, self.decoder): he_init(part)
 
     def features(self, f): # {tap: (M,C,h,w)} -> (M,width,h,w) on the coarser grid
         f2, f3 = f['layer2'], f['layer3']

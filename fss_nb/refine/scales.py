@@ -5,11 +5,12 @@
 # %% auto #0
 __all__ = ['scaled', 'fuse_logits']
 
-# %% ../../nbs/49_refine.scales.ipynb #6ea2ff04
+# %% ../../nbs/49_refine.scales.ipynb #8119cf78
 import torch
 from torch import Tensor
 
 from ..core import OptionError, resize
+from .shots import mean_probability
 
 # %% ../../nbs/49_refine.scales.ipynb #c45f3b31
 def scaled(
@@ -19,7 +20,7 @@ def scaled(
     "Pictures smaller or larger, their areas aligned"
     return resize(imgs, [max(1, round(n*scale)) for n in imgs.shape[-2:]])
 
-# %% ../../nbs/49_refine.scales.ipynb #8ef362f9
+# %% ../../nbs/49_refine.scales.ipynb #e4e1c1c9
 def fuse_logits(
     answers,  # logits (M,C,h,w), one for each view; their grids may differ
     size,     # (H,W) where the probabilities are averaged
@@ -27,5 +28,4 @@ def fuse_logits(
 )->Tensor:    # (M,C,H,W), logarithms of probabilities
     "Logits whose softmax is the average of the views' probabilities"
     if len(answers) == 0: raise OptionError('fuse_logits: found no answers, want at least one; give a list of logits')
-    views = torch.stack([resize(z, size, corners).log_softmax(1) for z in answers])
-    return views.logsumexp(0)-torch.tensor(float(len(views))).log().to(views)
+    return mean_probability(torch.stack([resize(z, size, corners) for z in answers], 1))

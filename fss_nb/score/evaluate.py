@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Report', 'evaluate', 'difference']
 
-# %% ../../nbs/53_score.evaluate.ipynb #156023fc
+# %% ../../nbs/53_score.evaluate.ipynb #af12e136
 from dataclasses import dataclass, field
 from functools import partial
 from html import escape
@@ -20,6 +20,7 @@ from ..core import FssError, OptionError, ShapeError
 from ..data.episodes import read_masks, read_picture
 from ..data.index import Benchmark
 from ..data.protocol import Protocol, cut_as
+from ..refine.shots import vote
 from .intervals import Interval, bootstrap, paired_difference
 from .metrics import Meter, fbiou_from, miou_from
 
@@ -99,17 +100,11 @@ def _answer(m, p, step, store, imgs, s_msk, batch_size):
                        'look at this episode with the trace of the model')
     return logits
 
-# %% ../../nbs/53_score.evaluate.ipynb #7cd4564e
+# %% ../../nbs/53_score.evaluate.ipynb #7de3874e
 def _votes(m, f_query, f_support, masks, size): # logits (B,2,H,W), 0 or 1
-    "Hard answers to each shot alone, summed; object from half of the highest sum on"
-    K = masks.shape[2]
+    "The votes of K answers to one shot each"
     shot = lambda k: m.decode(f_query, {n: f[:, :, k:k+1] for n, f in f_support.items()}, masks[:, :, k:k+1], size)
-    answers = [shot(k) for k in range(K)]
-    votes = sum(a.argmax(1) for a in answers)                                     # (B,H,W) 0..K
-    most = votes.flatten(1).amax(1).clamp_min(1)[:, None, None]
-    yes = (votes/most >= .5).to(answers[0].dtype)
-    nan = sum(a.sum(1) for a in answers)*0                                        # a NaN stays one, to be found
-    return torch.stack([1-yes, yes], 1)+nan[:, None]
+    return vote(torch.stack([shot(k) for k in range(masks.shape[2])], 1))
 
 def _to_truth(logits, p, H, W): # (C,S,S) -> (C,H,W)
     "Logits in the picture's own pixels"
