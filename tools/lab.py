@@ -5,7 +5,7 @@
     python tools/lab.py simpropnet   93_lab.simpropnet  results/simpropnet-toy.jsonl
     python tools/lab.py crcnet       94_lab.crcnet      results/crcnet-toy.jsonl
     python tools/lab.py apanet       95_lab.apanet      results/apanet-toy.jsonl
-    python tools/lab.py apanet_switches    the same     results/apanet_switches-toy.jsonl
+    python tools/lab.py apanet_plain, apanet_switches   the same, other hosts and options
 
 One line of JSON per model, fold, seed and test. What the file holds already is not run again; `--part 0/2` does every
 second run, so that two processes share the work. All models of a fold are tested on the same episodes.
@@ -110,7 +110,7 @@ ABLATIONS = {
                'local without mask': dict(local_mask='none'), 'local, true masking': dict(local_mask='-inf'),
                'layer4 only': dict(levels=('layer4',))},
     'apanet': {'n = 1': dict(n=1), 'n = 2': dict(n=2), 'n = 5': dict(n=5), 'lambda = 0.3': dict(lam=.3),
-               'lambda = 0.9': dict(lam=.9), 'lambda = 1': dict(lam=1.), 'grid 4x4': dict(regions='grid'),
+               'lambda = 0.9': dict(lam=.9), 'prior 0 in the second question': dict(second_prior='zeros'), 'lambda = 1': dict(lam=1.), 'grid 4x4': dict(regions='grid'),
                'support side': dict(side='support'), 'no negatives': dict(negative='none')}}
 FEW = dict(episodes=60)         # finetuning takes seconds an episode
 CRC_TESTS = ((1, 'novel', {}), (1, 'base', {}), (5, 'novel', {}), (10, 'novel', {}),
@@ -118,11 +118,11 @@ CRC_TESTS = ((1, 'novel', {}), (1, 'base', {}), (5, 'novel', {}), (10, 'novel', 
              *((k, 'novel', dict(k_shot=rule, **FEW)) for k in (1, 5, 10) for rule in ('fuse', 'finetune', 'finetune+fuse')))
 
 
-def apanet_pair(fold, seed):
+def apanet_pair(fold, seed, **host):
     "APANet and its host, where training pictures hide novel objects and where they do not"
     for word, hidden in (('', None), (', nothing hidden', 0.)):
         for name, options in (('host', dict(lam=0.)), ('apanet', {})):
-            yield Job(name+word, 'apanet', fold, seed, options, hidden=hidden)
+            yield Job(name+word, 'apanet', fold, seed, {**options, **host}, hidden=hidden)
 
 
 SETS = {
@@ -140,6 +140,7 @@ SETS = {
     'crcnet': [Job(name, 'crcnet', 0, 0, options, hidden=0., tests=CRC_TESTS if not options else CRC_TESTS[:2])
                for name, options in ABLATIONS['crcnet'].items()],
     'apanet': [job for fold in range(4) for job in apanet_pair(fold, 0)],
+    'apanet_plain': [job for fold in range(4) for job in apanet_pair(fold, 0, host='plain', init='he')],
     'apanet_switches': [Job(name, 'apanet', 0, 0, options) for name, options in ABLATIONS['apanet'].items()],
 }
 
