@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['CANetCfg', 'CANet']
 
-# %% ../../nbs/72_papers.canet.ipynb #a4daaa95
+# %% ../../nbs/72_papers.canet.ipynb #002174d5
 from dataclasses import dataclass
 from functools import partial
 
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ..compare.pooling import masked_pool
 from ..compare.prototypes import fg_bg
 from ..core import one_of, resize
-from ..features.blocks import ASPP, conv_relu, joined_conv
+from ..features.blocks import ASPP, conv_relu, he_init, joined_conv
 from .system import OneWay
 from ..refine.iterate import IterativeOptimisation, iterate
 from ..refine.shots import ShotAttention
@@ -32,11 +32,11 @@ def _cut(m, reach, *maps): # (P,h,w) weights and (P,C,h,w) maps -> the same of P
     rows, cols = _spans((m > 0).any(2), reach), _spans((m > 0).any(1), reach)
     return [torch.stack([x[..., r, c] for x, r, c in zip(t, rows, cols)]) for t in (m, *maps)]
 
-# %% ../../nbs/72_papers.canet.ipynb #23fca561
+# %% ../../nbs/72_papers.canet.ipynb #4396590f
 @dataclass(frozen=True)
 class CANetCfg:
     width:int = 256            # channels of the head; official program
-    init:str = 'official'      # new weights: N(0, 0.01) as in the official program | 'torch': PyTorch's default
+    init:str = 'official'      # new weights: N(0, 0.01) as in the official program | 'he': see `he_init`
     dropout:float = .5         # chance that a channel is silenced in training; official program
     backbone_bn:str = 'eval'   # the official program trains with 'train': features then depend on the batch
     style:str = 'torchvision'  # of a ResNet; 'canet': strides as in the official program, see `ResNet`
@@ -45,7 +45,7 @@ class CANetCfg:
     zeroed:float = .7          # how often a training task gets no history; official program, `prob`
     steps:int = 4              # looks back after training; the paper's number, as we remember it
 
-# %% ../../nbs/72_papers.canet.ipynb #16ef4b4a
+# %% ../../nbs/72_papers.canet.ipynb #e9c1f01a
 class CANet(OneWay):
     "One vector for the object, compared with every query cell, and an answer that is looked at again"
     name, Cfg, default_backbone = 'canet', CANetCfg, 'resnet50'
@@ -59,7 +59,7 @@ class CANet(OneWay):
         self.classify = nn.Conv2d(c.width, 2, 1)
         attentive = one_of(c.k_shot, ('mean', 'attention'), 'k_shot') == 'attention'
         self.attention = ShotAttention(c.width) if attentive else None
-        if one_of(c.init, ('official', 'torch'), 'init') == 'torch': return
+        if one_of(c.init, ('official', 'he'), 'init') == 'he': return he_init(self)
         for name, p in self.named_parameters():
             if p.ndim == 4 and not name.startswith('backbone'): nn.init.normal_(p, 0, .01)
 
