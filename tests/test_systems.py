@@ -1,0 +1,112 @@
+"Every system from outside: saved and brought back, on every backbone, in the tools that know only encode and decode"
+import json
+
+import pytest
+import torch
+
+import fss_nb as fss
+from fss_nb.core import torch_rng
+from fss_nb.score.check import noise_episode
+
+SYSTEMS = fss.list_models()
+NARROW = {name: {} if name == 'panet' else {'width': 8} for name in SYSTEMS}
+
+
+def make(name, backbone='tiny', **options):
+    torch.manual_seed(0)
+    return fss.create_model(name, backbone=backbone, **{**NARROW[name], **options})
+
+
+@pytest.mark.parametrize('name', SYSTEMS)
+def test_saved_and_loaded(name, tmp_path):
+    m, ep = make(name), noise_episode(1, 2, 2)
+    m.save_pretrained(tmp_path)
+    twin = fss.load(tmp_path)
+    assert twin.cfg == m.cfg
+    with torch.no_grad():
+        assert torch.equal(twin(ep), m(ep))
+
+
+@pytest.mark.parametrize('backbone', ['vgg16', 'vgg16_bn', 'resnet50'])
+@pytest.mark.parametrize('name', [n for n in SYSTEMS if n != 'panet'])
+def test_backbones(name, backbone):
+    "Grids of two sizes (VGG) and of one, an odd picture, two ways"
+    m, ep = make(name, backbone), noise_episode(1, 2, 1, size=(41, 57))
+    assert not any(p.requires_grad for p in m.backbone.parameters())
+    with torch.no_grad():
+        assert m(ep).isfinite().all() and m(ep).shape == (1, 3, 41, 57)
+
+
+@pytest.mark.parametrize('name', SYSTEMS)
+def test_options_survive_a_file(name):
+    "What a run writes into options.json makes the same model again"
+    m = make(name)
+    options = json.loads(json.dumps(m.cfg.__dict__))
+    assert fss.create_model(name, backbone='tiny', **options).cfg == m.cfg
+
+
+@pytest.mark.parametrize('name', SYSTEMS)
+def test_evaluated_with_and_without_cache(name):
+    b = fss.benchmark('toy', n_train=100, n_test=40)
+    p = fss.protocol('even', b, fold=1, shots=2, episodes=12)
+    m = make(name, pretrained='toy')
+    kept, fresh = (fss.evaluate(m, b, p, cache=cache, progress=False) for cache in (True, False))
+    assert torch.equal(kept.counts, fresh.counts)
+
+
+@pytest.mark.parametrize('name', SYSTEMS)
+def test_trained_and_taken_up(name, tmp_path):
+    "Two steps at once, or one and another: the same weights"
+    b = fss.benchmark('toy', n_train=120, n_test=20)
+    how = dict(recipe=fss.recipe(f'{name}-toy', options=NARROW[name]), fold=0, steps=2, batch=2, progress=False)
+    whole, parts = make(name), make(name)
+    fss.fit(whole, b, out=tmp_path/'whole', **how)
+    run = fss.fit(parts, b, out=tmp_path/'parts', until=1, **how)
+    again = make(name)
+    fss.fit(again, b, resume=run.path, progress=False)
+    for (k, a), c in zip(whole.state_dict().items(), again.state_dict().values()):
+        assert torch.equal(a, c), k
+
+
+@pytest.mark.parametrize('name', SYSTEMS)
+def test_an_empty_support_is_answered(name):
+    "Nothing outlined, everything outlined, everything void: numbers, in logits, losses and the trace"
+    m = make(name)
+    for value in (0, 1, 255):
+        ep = noise_episode(1, 1, 1, size=(33, 40))
+        ep.support_masks.fill_(value)
+        with torch.no_grad():
+            assert m(ep).isfinite().all()
+            assert all(t.isfinite().all() for t in m.trace(ep).values() if t.is_floating_point())
+
+
+def test_finetuning_does_not_encode():
+    "CRCNet's steps on the support run the head alone, and leave the model as it was"
+    m, ep = make('crcnet', k_shot='finetune', ft_steps=3), noise_episode(2, 1, 3)
+    before, calls = {k: v.clone() for k, v in m.state_dict().items()}, []
+    m.backbone.register_forward_hook(lambda *_: calls.append(1))
+    with torch.inference_mode():
+        f_query, f_support = m.encode_episode(ep)
+        assert len(calls) == 1
+        tuned = m.decode(f_query, f_support, ep.support_masks, ep.size)
+    assert len(calls) == 1 and all(torch.equal(before[k], v) for k, v in m.state_dict().items())
+    plain = fss.create_model('crcnet', backbone='tiny', **{**m.cfg.__dict__, 'ft_steps': 0})
+    plain.load_state_dict(m.state_dict())
+    with torch.no_grad():
+        assert (tuned-plain.decode(f_query, f_support, ep.support_masks, ep.size)).abs().max() > 1e-6
+
+
+def test_one_shot_has_nothing_to_finetune_on():
+    ep = noise_episode(1, 1, 1)
+    a, b = make('crcnet', k_shot='finetune+fuse'), make('crcnet')
+    with torch.no_grad():
+        assert (a(ep)-b(ep)).abs().max() < 1e-5
+
+
+def test_segmenter_takes_any_system():
+    g = torch_rng('pictures')
+    pics = [torch.randint(0, 256, (60, 80, 3), generator=g, dtype=torch.uint8).numpy() for _ in range(3)]
+    mask = (torch.rand(60, 80, generator=g) > .5).numpy()
+    for name in SYSTEMS:
+        result = fss.Segmenter(make(name)).set_support(pics[:2], masks=[mask, mask]).predict(pics[2])
+        assert result.mask.shape == (60, 80), name
