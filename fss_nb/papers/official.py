@@ -65,9 +65,9 @@ _CANET = _Program(CANet, {
     'layer6_3.': 'aspp.around.1.', 'layer6_4.': 'aspp.around.2.', 'layer7.': 'aspp.mix.', 'layer9.': 'classify.'},
     _canet_options, (321, 321))
 
-# %% ../../nbs/78a_papers.official.ipynb #e41daee6
+# %% ../../nbs/78a_papers.official.ipynb #e647c4cf
 _PANET = _Program(PANet, {'encoder.backbone.': 'backbone.', 'encoder.features.': 'backbone.features.'},
-                  lambda state: ('vgg16', {}), (417, 417))
+                  lambda state: ('vgg16', dict(void='background')), (417, 417))
 
 _OFFICIAL = {'canet': _CANET, 'panet': _PANET, 'pfenet': _PFENET}
 
