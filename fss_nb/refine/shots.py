@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['mean_probability', 'vote', 'ShotAttention']
 
-# %% ../../nbs/47_refine.shots.ipynb #d9db2cc4
+# %% ../../nbs/47_refine.shots.ipynb #91f321b3
 import math
 
 import torch
