@@ -53,26 +53,31 @@ class VGG16(nn.Module):
     def forward(self, x:Tensor): # (M,3,H,W) -> {'conv5': (M,512,h,w)}
         return {'conv5': self.features(x)}
 
-# %% ../../nbs/20_features.backbone.ipynb #d49b21f1
+# %% ../../nbs/20_features.backbone.ipynb #d1f80ae4
 _STAGES = ('layer1', 'layer2', 'layer3', 'layer4')
 
 def _valid_taps(taps, what): return tuple(one_of(t, _STAGES, what) for t in taps)
 def _valid_bn(bn): return one_of(bn, ('eval', 'train'), 'batch norm mode')
 
-def _through_stages(net, x):
-    "The taps of a network that went through its stem"
-    out = {}
-    for name in net.stages: out[name] = x = getattr(net, name)(x)
-    return {t: out[t] for t in net.taps}
+def _upto(taps): return _STAGES[:1+max(_STAGES.index(t) for t in taps)]    # stages that these taps need
 
-def _hold_bn(net):
-    "Batch norm back in evaluation mode if `net.bn` says so"
-    if net.bn == 'eval':
-        for m in net.modules():
-            if isinstance(m, nn.BatchNorm2d): m.eval()
-    return net
+class _Staged(nn.Module):
+    "A stem and stages with ResNet's names, of which some are handed out"
+    def train(self, mode=True): # batch norm goes back to evaluation if `bn` says so
+        super().train(mode)
+        for m in self.modules():
+            if isinstance(m, nn.BatchNorm2d) and self.bn == 'eval': m.eval()
+        return self
 
-# %% ../../nbs/20_features.backbone.ipynb #a1915cb4
+    def forward(self,
+        x:Tensor,   # (M,3,H,W) normalised
+        taps=None,  # other stages than `.taps`; what comes after the last of them is not run
+    ):              # -> {tap: (M,C,h,w)}
+        taps, out, x = taps or self.taps, {}, self.stem(x)
+        for name in _upto(taps): out[name] = x = getattr(self, name)(x)
+        return {t: out[t] for t in taps}
+
+# %% ../../nbs/20_features.backbone.ipynb #edd2fdb4
 _VGG_STAGES = dict(stem=(64, 2), layer1=(128, 2), layer2=(256, 3), layer3=(512, 3), layer4=(512, 3))
 
 def _vgg_stage(name, c_in, batch_norm): # convolutions of one block, and the pooling after it
@@ -83,7 +88,7 @@ def _vgg_stage(name, c_in, batch_norm): # convolutions of one block, and the poo
                    *[nn.BatchNorm2d(c_out)]*batch_norm, nn.ReLU()]
     return nn.Sequential(*layers, *[nn.MaxPool2d(2, 2, ceil_mode=True)]*(name != 'layer4'))
 
-class VGGStages(nn.Module):
+class VGGStages(_Staged):
     "VGG-16 without classifier, cut into stages with ResNet's names; strides 8, 16, 16"
     stride = 8
     def __init__(self,
@@ -93,16 +98,10 @@ class VGGStages(nn.Module):
     ):
         super().__init__()
         self.taps, self.bn, c = _valid_taps(taps, 'VGG stage'), _valid_bn(bn), 3
-        self.stages = _STAGES[:1+max(_STAGES.index(t) for t in self.taps)]
         self.channels = {t: _VGG_STAGES[t][0] for t in self.taps}
-        for name in ('stem', *self.stages):
+        for name in ('stem', *_upto(self.taps)):
             self.add_module(name, _vgg_stage(name, c, batch_norm))
             c = _VGG_STAGES[name][0]
-
-    def train(self, mode=True): return _hold_bn(super().train(mode))
-
-    def forward(self, x:Tensor): # (M,3,H,W) -> {tap: (M,C,h,w)}
-        return _through_stages(self, self.stem(x))
 
 # %% ../../nbs/20_features.backbone.ipynb #654194dc
 def _dilate_alike(stage, dilation):
@@ -128,8 +127,8 @@ def _official_style(net, style):
     if style != 'torchvision':
         for name, dilation in (('layer3', 2), ('layer4', 4)): _dilate_alike(getattr(net, name), dilation)
 
-# %% ../../nbs/20_features.backbone.ipynb #059ff153
-class ResNet(nn.Module):
+# %% ../../nbs/20_features.backbone.ipynb #20b5bb34
+class ResNet(_Staged):
     "ResNet-50 or -101 without classifier, stages 3 and 4 dilated to stride 8"
     def __init__(self,
         depth=50,                             # 50 or 101
@@ -147,13 +146,7 @@ class ResNet(nn.Module):
         self.taps, self.bn, self.style = _valid_taps(taps, 'ResNet stage'), _valid_bn(bn), style
         self.stride = 8 if dilated else 32
         self.channels = {t: 256*2**_STAGES.index(t) for t in self.taps}
-        self.stages = _STAGES[:1+max(_STAGES.index(t) for t in self.taps)]
-        for name in ('stem', *self.stages): self.add_module(name, getattr(net, name))
-
-    def train(self, mode=True): return _hold_bn(super().train(mode))
-
-    def forward(self, x:Tensor): # (M,3,H,W) -> {tap: (M,C,h,w)}
-        return _through_stages(self, self.stem(x))
+        for name in ('stem', *_upto(self.taps)): self.add_module(name, getattr(net, name))
 
 # %% ../../nbs/20_features.backbone.ipynb #10de16ca
 def _conv_bn(c_in, c_out):
@@ -176,8 +169,8 @@ class _Residual(nn.Module):
         y = self.body(x)+self.short(x)
         return y.relu() if self.last_relu else y
 
-# %% ../../nbs/20_features.backbone.ipynb #5bb69bfa
-class Tiny(nn.Module):
+# %% ../../nbs/20_features.backbone.ipynb #e4b952e7
+class Tiny(_Staged):
     "A residual network of 0.46 M parameters with ResNet's stage names and stride 8"
     stride = 8
     def __init__(self,
@@ -186,18 +179,11 @@ class Tiny(nn.Module):
     ):
         super().__init__()
         self.taps, self.bn = _valid_taps(taps, 'tiny stage'), _valid_bn(bn)
-        self.layer1 = nn.Sequential(_conv_bn(3, 24), _conv_bn(24, 32))
+        self.stem, self.layer1 = nn.Identity(), nn.Sequential(_conv_bn(3, 24), _conv_bn(24, 32))
         self.layer2 = nn.Sequential(_Residual(32, 64, stride=2), _Residual(64, 64))
         self.layer3 = _Residual(64, 96, dilation=2)
         self.layer4 = _Residual(96, 96, dilation=2, last_relu=False)
         self.channels = {t: (32, 64, 96, 96)[_STAGES.index(t)] for t in self.taps}
-
-    stages = _STAGES
-
-    def train(self, mode=True): return _hold_bn(super().train(mode))
-
-    def forward(self, x:Tensor): # (M,3,H,W) -> {tap: (M,C,h,w)}
-        return _through_stages(self, x)
 
 # %% ../../nbs/20_features.backbone.ipynb #5b121454
 def bundled_weights(

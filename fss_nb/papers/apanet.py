@@ -46,23 +46,22 @@ class APANetCfg(PFENetCfg):
             raise OptionError(f'apanet: found lam={self.lam}, n={self.n}, grid={self.grid}, rounds={self.rounds}, '
                               'want lam from 0 to 1, n and rounds of at least 0, grid of at least 1; change it')
 
-# %% ../../nbs/77_papers.apanet.ipynb #073145c1
+# %% ../../nbs/77_papers.apanet.ipynb #db60f993
 class PlainHost(OneWay):
     "One vector beside every cell, a 3x3 and a 1x1 convolution; Eq. 1-3 as printed"
     name, Cfg, default_backbone = 'plain', APANetCfg, 'resnet50'
 
     def __init__(self, cfg=None, backbone='tiny', pretrained=False):
         c = cfg or APANetCfg(host='plain')
-        style = dict(style=c.style) if str(backbone).startswith('resnet') else {}
-        super().__init__(c, backbone, pretrained, taps=PFENet.taps, bn=c.backbone_bn, **style)
-        net, deep = self.backbone, sum(self.backbone.channels[t] for t in self.taps)
-        net.taps, net.stages = self.taps, net.stages[:-1]                     # an answer stops at layer3
+        super().__init__(c, backbone, pretrained, taps=PFENet.taps, bn=c.backbone_bn, style=c.style)
+        self.backbone.taps = self.taps                                        # an answer stops at layer3
+        deep = sum(self.backbone.channels[t] for t in self.taps)
         self.down = conv_relu(deep, c.width, 1)
         self.compare, self.classes = conv_relu(2*c.width, c.width), nn.Conv2d(c.width, 2, 1)
 
     def mid(self, f): # {tap: (M,C,h,w)} -> (M,width,h,w)
-        layer2 = resize(f['layer2'], f['layer3'].shape[-2:], self.corners)
-        return self.down[1:](joined_conv(self.down[0], f['layer3'], layer2))
+        layer2, layer3 = self.middle(f)
+        return self.down[1:](joined_conv(self.down[0], layer3, layer2))
 
     def support_mid(self, f_s): # {tap: (M,K,C,h,w)} -> (M,K,width,h,w)
         flat = {t: f_s[t].flatten(0, 1) for t in self.taps}

@@ -45,14 +45,13 @@ class CANetCfg:
     zeroed:float = .7          # how often a training task gets no history; official program, `prob`
     steps:int = 4              # looks back after training; the paper's number, as we remember it
 
-# %% ../../nbs/72_papers.canet.ipynb #e9c1f01a
+# %% ../../nbs/72_papers.canet.ipynb #1cebc6d5
 class CANet(OneWay):
     "One vector for the object, compared with every query cell, and an answer that is looked at again"
     name, Cfg, default_backbone = 'canet', CANetCfg, 'resnet50'
     def __init__(self, cfg=None, backbone='resnet50', pretrained=False):
         c = cfg or CANetCfg()
-        style = {'style': c.style} if str(backbone).startswith('resnet') else {}
-        super().__init__(c, backbone, pretrained, bn=c.backbone_bn, **style)
+        super().__init__(c, backbone, pretrained, bn=c.backbone_bn, style=c.style)
         self.reduce = conv_relu(sum(self.backbone.channels.values()), c.width, 3, 2, dropout=c.dropout)
         self.merge = conv_relu(2*c.width, c.width, 3, 2, dropout=c.dropout)
         self.iom, self.aspp = IterativeOptimisation(c.width), ASPP(c.width, c.width, dropout=c.dropout)
@@ -64,7 +63,7 @@ class CANet(OneWay):
             if p.ndim == 4 and not name.startswith('backbone'): nn.init.normal_(p, 0, .01)
 
     def answer(self, f_q, f_s, masks): # -> (M,2,h,w)
-        q = self.note('query features', self._cells(*self._maps(f_q)))      # (M,width,h,w)
+        q = self.note('query features', self._cells(*self.middle(f_q)))      # (M,width,h,w)
         z = self.note('support vectors', self._vectors(f_s, masks))         # (M,K,width)
         x = self.note('comparison', self._compare(q, z))                    # (M,width,h,w)
         if not self.cfg.history: return self.look(x)
@@ -80,16 +79,12 @@ class CANet(OneWay):
         "One pass"
         return self.classify(self.aspp(self.iom(x, history)))
 
-# %% ../../nbs/72_papers.canet.ipynb #dcd83fc1
-def _maps(self, f): # {tap: (...,C,h,w)} -> layers 2 and 3 on one grid
-    f3 = f['layer3']
-    return resize(f['layer2'], f3.shape[-2:], self.corners), f3
-
+# %% ../../nbs/72_papers.canet.ipynb #25044b3a
 def _cells(self, f2, f3): # (P,C,h,w) -> (P,width,h,w)
     return self.reduce[1:](joined_conv(self.reduce[0], f2, f3))
 
 def _vectors(self, f_s, masks): # -> (M,K,width)
-    f2, f3 = (f.flatten(0, 1) for f in self._maps(f_s))
+    f2, f3 = (f.flatten(0, 1) for f in self.middle(f_s))
     m = resize(fg_bg(masks)[0], f3.shape[-2:], self.corners).flatten(0, 1)
     m, f2, f3 = _cut(m, self.reduce[0].dilation[0], f2, f3)
     return masked_pool(self._cells(f2, f3), m, eps=5e-4).unflatten(0, masks.shape[:2])
@@ -107,4 +102,4 @@ def _memory(self, x): # (M,width,h,w) -> (M,2,h,w) histories of training tasks, 
     y[shown] = self.look(x[shown]).softmax(1).to(y.dtype)
     return y
 
-CANet._maps, CANet._cells, CANet._vectors, CANet._compare, CANet._memory = _maps, _cells, _vectors, _compare, _memory
+CANet._cells, CANet._vectors, CANet._compare, CANet._memory = _cells, _vectors, _compare, _memory

@@ -31,7 +31,7 @@ class PFENetCfg:
     style:str = 'torchvision'         # of a ResNet; 'pfenet' has the official deep stem, without public weights
     backbone_bn:str = 'eval'          # batch norm of the frozen backbone in training; official code 'train'
 
-# %% ../../nbs/73_papers.pfenet.ipynb #33b28642
+# %% ../../nbs/73_papers.pfenet.ipynb #e38596d3
 class _Evidence(OneWay):
     "What PFENet knows about a task before its head starts"
     taps = ('layer2', 'layer3', 'layer4')
@@ -39,16 +39,15 @@ class _Evidence(OneWay):
     def encode_episode(self, ep:Episode): # -> {tap: (B,C,h,w)}, {tap: (B,N,K,C,h,w)}
         "All pictures in one batch up to layer3; layer4 of the support only where it is not masked"
         if self.cfg.support_layer4 == 'plain': return super().encode_episode(ep)
-        (B, N, K), net, f = ep.support_imgs.shape[:3], self.backbone, {}
-        x = torch.cat([ep.query_img, ep.support_imgs.flatten(0, 2)])
-        if hasattr(net, 'stem'): x = net.stem(x)
-        for t in ('layer1', 'layer2', 'layer3'): f[t] = x = getattr(net, t)(x)
-        f_q, f_s = ({t: f[t][part] for t in self.taps[:2]} for part in (slice(B), slice(B, None)))
-        return {**f_q, 'layer4': net.layer4(x[:B])}, {t: v.unflatten(0, (B, N, K)) for t, v in f_s.items()}
+        B, N, K = ep.support_imgs.shape[:3]
+        f = self.backbone(torch.cat([ep.query_img, ep.support_imgs.flatten(0, 2)]), self.taps[:2])
+        f_q = {t: v[:B] for t, v in f.items()}
+        f_q['layer4'] = self.backbone.layer4(f_q['layer3'])
+        return f_q, {t: v[B:].unflatten(0, (B, N, K)) for t, v in f.items()}
 
     def mid(self, f, down): # {tap: (M,C,h,w)} -> (M,width,h,w): what the head sees of a picture, on layer3's grid
-        layer2 = resize(f['layer2'], f['layer3'].shape[-2:], self.corners)
-        return down[1:](joined_conv(down[0], f['layer3'], layer2))
+        layer2, layer3 = self.middle(f)
+        return down[1:](joined_conv(down[0], layer3, layer2))
 
     def support_mid(self, f_s): # {tap: (M,K,C,h,w)} -> (M,K,width,h,w)
         flat = {t: f_s[t].flatten(0, 1) for t in self.taps[:2]}
@@ -71,7 +70,7 @@ class _Evidence(OneWay):
         return (self.note('query features', self.mid(f_q, self.down_query)),
                 self.note('prototype', self.support(f_s, m)), self.note('prior', self.prior(f_q, f_s, m)))
 
-# %% ../../nbs/73_papers.pfenet.ipynb #034801c5
+# %% ../../nbs/73_papers.pfenet.ipynb #90c11e43
 class PFENet(_Evidence):
     "A prototype and a prior from the support, weighed on four grids of the query"
     name, Cfg, default_backbone = 'pfenet', PFENetCfg, 'resnet50'
@@ -79,8 +78,7 @@ class PFENet(_Evidence):
     def __init__(self, cfg=None, backbone='tiny', pretrained=False):
         c = cfg or PFENetCfg()
         one_of(c.support_layer4, ('masked', 'plain'), 'support_layer4')
-        style = dict(style=c.style) if str(backbone).startswith('resnet') else {}
-        super().__init__(c, backbone, pretrained, bn=c.backbone_bn, **style)
+        super().__init__(c, backbone, pretrained, bn=c.backbone_bn, style=c.style)
         deep, w = self.backbone.channels['layer3']+self.backbone.channels['layer2'], c.width
         self.down_query, self.down_supp = (conv_relu(deep, w, 1, bias=False, dropout=c.dropout) for _ in range(2))
         self.enrich = FeatureEnrichment(w, c.bins)

@@ -32,7 +32,7 @@ class SimPropNetCfg:
     dropout:float = .5     # of channels in encoder and ASPP; CANet's program
     backbone_bn:str = 'eval' # batch norm of the backbone on stored statistics; not in the paper
 
-# %% ../../nbs/75_papers.simpropnet.ipynb #e6e2d722
+# %% ../../nbs/75_papers.simpropnet.ipynb #93b5ec38
 class _Parts(OneWay):
     "Encoder, fusion and decoder of SimPropNet, and the three steps that use them"
     def __init__(self, cfg=None, backbone='resnet50', pretrained=False):
@@ -45,8 +45,7 @@ class _Parts(OneWay):
         for part in (self.reduce, self.fuse, self.decoder): he_init(part)
 
     def features(self, f): # {tap: (M,C,h,w)} -> (M,width,h,w) on the coarser grid
-        f2, f3 = f['layer2'], f['layer3']
-        return self.reduce[1:](joined_conv(self.reduce[0], resize(f2, f3.shape[-2:], self.corners), f3))
+        return self.reduce[1:](joined_conv(self.reduce[0], *self.middle(f)))
 
     def compare(self, f_q, f_s, masks): # -> F_q (M,width,h,w), F_s (M*K,width,h,w), Z^f and Z^b (M,width)
         "Features of both sides, and the probes: Eq. 1, and Eq. 4 over the shots"

@@ -39,7 +39,7 @@ class _Traced(nn.Module):
             return self._trace
         finally: self._trace = None
 
-# %% ../../nbs/70_papers.system.ipynb #512fa611
+# %% ../../nbs/70_papers.system.ipynb #7fceb4eb
 class System(_Traced):
     "Base of all models: subclasses give `Cfg`, `taps`, `decode` and `losses`"
     name = 'system'            # its name in `fss.list_models()`
@@ -49,9 +49,9 @@ class System(_Traced):
     frozen = False             # the backbone is not trained
     def __init__(self, cfg=None, backbone='tiny', pretrained=False, **backbone_options):
         super().__init__()
-        self.cfg, self.backbone_name = cfg, backbone
-        self.card = {}         # what is known of the weights: recipe, seed, measured numbers
+        self.cfg, self.backbone_name, self.card = cfg, backbone, {}   # card: recipe, seed and scores of the weights
         if backbone != 'vgg16' or self.vgg_in_stages: backbone_options.setdefault('taps', self.taps)
+        if not str(backbone).startswith('resnet'): backbone_options.pop('style', None)   # only ResNets have several
         self.backbone = nn.Identity() if backbone is None else create_backbone(backbone, pretrained, **backbone_options)
         if self.frozen: self.backbone.requires_grad_(False)
 
@@ -80,12 +80,15 @@ class System(_Traced):
     @property
     def size(self): return tuple(self.card['size']) if 'size' in self.card else None   # (H,W) of training, if known
 
-# %% ../../nbs/70_papers.system.ipynb #ed50b0bf
+# %% ../../nbs/70_papers.system.ipynb #21115880
 class OneWay(System):
     "Base of systems that tell one class from everything else: subclasses give `answer`"
     frozen = True
     taps = ('layer2', 'layer3')
     corners = True             # how maps are enlarged and masks shrunk, see `resize`; the programs of CANet and PFENet
+
+    def middle(self, f): # {tap: (...,C,h,w)} -> layer2 and layer3, both on layer3's grid (VGG's layer2 has a finer one)
+        return resize(f['layer2'], f['layer3'].shape[-2:], self.corners), f['layer3']
 
     def answer(self,
         f_q,    # {tap: (M,C,h,w)} query features of M tasks
