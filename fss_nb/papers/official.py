@@ -5,8 +5,7 @@
 # %% auto #0
 __all__ = ['load_official']
 
-# %% ../../nbs/78a_papers.official.ipynb #f383d1ea
-import warnings
+# %% ../../nbs/78a_papers.official.ipynb #cdd0fc2f
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,14 +30,13 @@ def _read(path): # -> {official name: tensor}
     if not state: raise DataError(f'{path}: found no named tensors, want a state_dict; save model.state_dict()')
     return state
 
-# %% ../../nbs/78a_papers.official.ipynb #369af85b
+# %% ../../nbs/78a_papers.official.ipynb #9a30ade6
 class _Program(NamedTuple):
     "What must be known of an official program to take over its weights"
     make:type          # our system
     names:dict         # {beginning of an official name: beginning of ours}
     options:object     # {official name: tensor} -> (backbone, options)
     size:tuple         # (H,W) of the authors' pictures, PASCAL-5i
-    spare:tuple = ()   # beginnings of official names that are not needed
 
 def _width(state, name): return len(state[name]) if name in state else 256
 def _stages(last): return {f'layer{i}.': f'backbone.layer{i}.' for i in range(1, last+1)}
@@ -87,7 +85,7 @@ def _misfits(want, got): # {our name: tensor} twice -> what does not fit, in wor
     found = {'missing': lacking, 'left over': [k for k in got if k not in want], 'of another shape': shapes}
     return [f'{len(v)} {k} ({", ".join(v[:2])}{", ..." if len(v) > 2 else ""})' for k, v in found.items() if v]
 
-# %% ../../nbs/78a_papers.official.ipynb #566327ef
+# %% ../../nbs/78a_papers.official.ipynb #3c7a9fd8
 def load_official(
     name,       # whose program: 'canet' | 'panet' | 'pfenet'
     path,       # the file that it saved
@@ -98,12 +96,10 @@ def load_official(
     backbone, found = program.options(state)
     m = program.make(make_cfg(program.make.Cfg, {**found, **options}, name), backbone)
     ours, left = _translate(program, state)
-    spare = [k for k in left if k.startswith(program.spare)]
-    wrong = _misfits(m.state_dict(), {**ours, **{k: state[k] for k in left if k not in spare}})
+    wrong = _misfits(m.state_dict(), {**ours, **{k: state[k] for k in left}})
     if wrong:
         raise DataError(f'{path}: tensors do not fit {name} with {backbone}: {"; ".join(wrong)}; '
                         'check whose checkpoint it is, and the options')
-    if spare: warnings.warn(f'{path}: {len(spare)} tensors are not used by {name} ({spare[0]}, ...)')
     m.load_state_dict({**m.state_dict(), **ours})
     m.card = {'source': f"the authors' checkpoint {Path(path).name}", 'size': program.size}
     return m.eval()
