@@ -56,7 +56,7 @@ def test_evaluated_with_and_without_cache(name):
 
 @pytest.mark.parametrize('name', SYSTEMS)
 def test_trained_and_taken_up(name, tmp_path):
-    "Two steps at once, or one and another: the same weights"
+    "Two steps at once, or one and another: the same weights, and not those of the start"
     b = fss.benchmark('toy', n_train=120, n_test=20)
     how = dict(recipe=fss.recipe(f'{name}-toy', options=NARROW[name]), fold=0, steps=2, batch=2, progress=False)
     whole, parts = make(name), make(name)
@@ -66,6 +66,7 @@ def test_trained_and_taken_up(name, tmp_path):
     fss.fit(again, b, resume=run.path, progress=False)
     for (k, a), c in zip(whole.state_dict().items(), again.state_dict().values()):
         assert torch.equal(a, c), k
+    assert any(not torch.equal(a, b) for a, b in zip(whole.parameters(), make(name).parameters()))
 
 
 @pytest.mark.parametrize('name', SYSTEMS)

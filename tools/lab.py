@@ -1,11 +1,11 @@
 """The runs behind the laboratory notebooks: models trained on the toy benchmark, tested on novel and base classes.
 
-    python tools/lab.py panet        90_lab.panet       results/panet-toy.jsonl
+    python tools/lab.py panet        90_lab.panet       results/panet-toy.jsonl, with --episodes 1000
     python tools/lab.py decoders     92_lab.decoders    results/decoders-toy.jsonl
     python tools/lab.py simpropnet   93_lab.simpropnet  results/simpropnet-toy.jsonl
     python tools/lab.py crcnet       94_lab.crcnet      results/crcnet-toy.jsonl
     python tools/lab.py apanet       95_lab.apanet      results/apanet-toy.jsonl
-    python tools/lab.py apanet_plain, apanet_switches   the same, other hosts and options
+    python tools/lab.py apanet_plain, apanet_switches   the same, the other host and the options
 
 One line of JSON per model, fold, seed and test. What the file holds already is not run again; `--part 0/2` does every
 second run, so that two processes share the work. All models of a fold are tested on the same episodes.
@@ -110,8 +110,9 @@ ABLATIONS = {
                'local without mask': dict(local_mask='none'), 'local, true masking': dict(local_mask='-inf'),
                'layer4 only': dict(levels=('layer4',))},
     'apanet': {'n = 1': dict(n=1), 'n = 2': dict(n=2), 'n = 5': dict(n=5), 'lambda = 0.3': dict(lam=.3),
-               'lambda = 0.9': dict(lam=.9), 'prior 0 in the second question': dict(second_prior='zeros'), 'lambda = 1': dict(lam=1.), 'grid 4x4': dict(regions='grid'),
-               'support side': dict(side='support'), 'no negatives': dict(negative='none')}}
+               'lambda = 0.9': dict(lam=.9), 'prior 0 in the second question': dict(second_prior='zeros'),
+               'lambda = 1': dict(lam=1.), 'grid 4x4': dict(regions='grid'), 'support side': dict(side='support'),
+               'no negatives': dict(negative='none')}}
 FEW = dict(episodes=60)         # finetuning takes seconds an episode
 CRC_TESTS = ((1, 'novel', {}), (1, 'base', {}), (5, 'novel', {}), (10, 'novel', {}),
              *((1, 'novel', dict(steps_test=t)) for t in (1, 2, 3, 5)),

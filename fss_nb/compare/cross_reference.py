@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['CrossReference', 'CoSegHead']
 
-# %% ../../nbs/35_compare.cross_reference.ipynb #05a8fdc4
+# %% ../../nbs/35_compare.cross_reference.ipynb #c2958c75
 from torch import Tensor, nn
 
 from ..core import one_of

@@ -63,7 +63,7 @@ def _check_recipe(r):
         raise OptionError(f'recipe {r.name}: found {name}={v!r}, want {kind} {span}; change {name}')
     object.__setattr__(r, 'milestones', tuple(r.milestones))          # a list, when read from a file
 
-# %% ../../nbs/60_train.recipe.ipynb #5ca3baf8
+# %% ../../nbs/60_train.recipe.ipynb #2f6eec3a
 def _decoder(system, steps, lr=1e-3, **options):
     "What all systems with a decoder share on the toy benchmark"
     return Recipe(f'{system}-toy', system,
@@ -71,7 +71,7 @@ def _decoder(system, steps, lr=1e-3, **options):
         benchmark='toy', protocol='even',         # ours: 18_data.protocol
         size=96, flip=.5,                         # ours: 12 cells of 8 pixels; mirrored as in all these papers
         steps=steps, batch=16,                    # ours: what a processor core does in some minutes
-        optimiser='adamw', lr=lr,                 # ours: of two or three rates, the one that did best on a fold
+        optimiser='adamw', lr=lr,                 # ours: of two or three rates, the best in short trials
         weight_decay=.01, schedule='cosine',      # torch's default; ours: no milestones to choose
         options={'width': 64, **options})         # ours: a quarter of the channels
 
@@ -96,11 +96,11 @@ RECIPES = {r.name: r for r in (
         optimiser='adamw', lr=3e-4,               # ours: a usual value for AdamW, not tuned
         weight_decay=.01, schedule='cosine',      # torch's default; ours: no milestones to choose
         options={'par': 1.}),                     # paper, Sec. 3.5
-    *(_decoder(s, 400, dropout=0.) for s in ('pfenet', 'apanet')),       # ours: to drop half of 64 channels
-    _decoder('simpropnet', 700, dropout=0.),                             # stops learning
+    *(_decoder(s, 400, dropout=0.) for s in ('pfenet', 'apanet')),       # ours: 64 channels are few enough
+    _decoder('simpropnet', 700, dropout=0.),
     _decoder('pfenet_crc', 500, 2e-3, dropout=0.),
     _decoder('crcnet', 800),
-    _decoder('canet', 1000, dropout=0., init='he'),           # ours: from N(0, 0.01) 64 channels do not learn
+    _decoder('canet', 1000, dropout=0., init='he'),           # ours: N(0, 0.01) is small for 64, 72_papers.canet
 )}
 
 # %% ../../nbs/60_train.recipe.ipynb #859e49e4
