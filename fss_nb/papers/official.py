@@ -69,14 +69,10 @@ _PANET = _Program(PANet, {'encoder.backbone.': 'backbone.', 'encoder.features.':
 
 _OFFICIAL = {'canet': _CANET, 'panet': _PANET, 'pfenet': _PFENET}
 
-# %% ../../nbs/78a_papers.official.ipynb #059b719b
-def _translate(program, state): # -> {our name: tensor}, [official names without a translation]
-    out, left = {}, []
-    for k, v in state.items():
-        begin = max((b for b in program.names if k.startswith(b)), key=len, default=None)
-        if begin is None: left.append(k)
-        else: out[program.names[begin]+k[len(begin):]] = v
-    return out, left
+# %% ../../nbs/78a_papers.official.ipynb #2c8fe038
+def _translate(program, state): # -> {our name: tensor}; a name without a translation is kept, and fits nowhere
+    begins = {k: max((b for b in program.names if k.startswith(b)), key=len, default='') for k in state}
+    return {program.names.get(b, '')+k[len(b):]: state[k] for k, b in begins.items()}
 
 def _misfits(want, got): # {our name: tensor} twice -> what does not fit, in words
     lacking = [k for k in want if k not in got and not k.endswith('num_batches_tracked')]
@@ -85,7 +81,7 @@ def _misfits(want, got): # {our name: tensor} twice -> what does not fit, in wor
     found = {'missing': lacking, 'left over': [k for k in got if k not in want], 'of another shape': shapes}
     return [f'{len(v)} {k} ({", ".join(v[:2])}{", ..." if len(v) > 2 else ""})' for k, v in found.items() if v]
 
-# %% ../../nbs/78a_papers.official.ipynb #3c7a9fd8
+# %% ../../nbs/78a_papers.official.ipynb #3597f8e1
 def load_official(
     name,       # whose program: 'canet' | 'panet' | 'pfenet'
     path,       # the file that it saved
@@ -95,8 +91,8 @@ def load_official(
     program, state = _OFFICIAL[one_of(name, _OFFICIAL, 'official program')], _read(path)
     backbone, found = program.options(state)
     m = program.make(make_cfg(program.make.Cfg, {**found, **options}, name), backbone)
-    ours, left = _translate(program, state)
-    wrong = _misfits(m.state_dict(), {**ours, **{k: state[k] for k in left}})
+    ours = _translate(program, state)
+    wrong = _misfits(m.state_dict(), ours)
     if wrong:
         raise DataError(f'{path}: tensors do not fit {name} with {backbone}: {"; ".join(wrong)}; '
                         'check whose checkpoint it is, and the options')
