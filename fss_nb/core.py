@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['IMAGENET_MEAN', 'IMAGENET_STD', 'FssError', 'DataError', 'OptionError', 'ShapeError', 'one_of', 'MaskKind',
-           'mask_kind', 'as_mask', 'to_image', 'to_picture', 'resize', 'resize_mask', 'rng', 'torch_rng', 'Row',
+           'mask_kind', 'as_mask', 'to_image', 'to_picture', 'resize', 'resize_mask', 'iou', 'rng', 'torch_rng', 'Row',
            'Episode']
 
 # %% ../nbs/00_core.ipynb #aac073fa
@@ -156,6 +156,15 @@ def resize_mask(
     rows = ((torch.arange(size[0], device=m.device)+.5)*H/size[0]).long()
     cols = ((torch.arange(size[1], device=m.device)+.5)*W/size[1]).long()
     return m[..., rows[:, None], cols]
+
+# %% ../nbs/00_core.ipynb #1118f6f8
+def iou(
+    labels,  # (...,H,W) predicted; 1 is the object
+    truth,   # (...,H,W) in {0,1,..,255}, the same kind of array or tensor
+)->float:    # 0..1, over all pixels together; 0 where neither has an object
+    "Intersection over union of the object, void left out"
+    p, t = (labels == 1) & (truth != 255), truth == 1
+    return float((p & t).sum()/max((p | t).sum(), 1))
 
 # %% ../nbs/00_core.ipynb #99a55eb1
 def _seed(key):

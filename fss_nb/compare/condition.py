@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['GlobalCondition', 'attention_matrix', 'attend', 'LocalCondition']
 
-# %% ../../nbs/36_compare.condition.ipynb #2e0ee5dc
+# %% ../../nbs/36_compare.condition.ipynb #dfe90661
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F

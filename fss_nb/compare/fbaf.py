@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['dual_probes', 'attention_maps', 'FBAF']
 
-# %% ../../nbs/37_compare.fbaf.ipynb #ad84b4c5
+# %% ../../nbs/37_compare.fbaf.ipynb #0ee7baec
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PFENetCRCCfg', 'PFENetCRC']
 
-# %% ../../nbs/76a_papers.pfenet_crc.ipynb #3ba58fdf
+# %% ../../nbs/76a_papers.pfenet_crc.ipynb #9b3ab985
 from dataclasses import dataclass
 
 import torch

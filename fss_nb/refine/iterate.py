@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['IterativeOptimisation', 'iterate']
 
-# %% ../../nbs/45_refine.iterate.ipynb #fcdfb508
+# %% ../../nbs/45_refine.iterate.ipynb #33af02eb
 from torch import Tensor, nn
 
 from ..core import resize
