@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['Report', 'evaluate', 'difference']
 
-# %% ../../nbs/53_score.evaluate.ipynb #af12e136
-from dataclasses import dataclass, field
+# %% ../../nbs/53_score.evaluate.ipynb #b9434d09
+from dataclasses import dataclass, field, replace
 from functools import partial
 from html import escape
 
@@ -16,8 +16,8 @@ from torch.nn.functional import interpolate
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
-from ..core import FssError, OptionError, ShapeError
-from ..data.episodes import read_masks, read_picture
+from ..core import Episode, FssError, OptionError, ShapeError
+from ..data.episodes import read_episode, read_masks, read_picture
 from ..data.index import Benchmark
 from ..data.protocol import Protocol, cut_as
 from ..refine.shots import vote
@@ -63,7 +63,10 @@ def _room(rows, batch_size, cache, fit):
     everything = len({k for ks in keys for k in ks}) if cache else 0
     return max(max(per_batch), min(fit, everything))
 
-# %% ../../nbs/53_score.evaluate.ipynb #085f71db
+# %% ../../nbs/53_score.evaluate.ipynb #6fb8cd68
+def _how(p): # how masks are read under a protocol
+    return dict(void=p.void, truth_void=p.test_void, empty=p.min_seen == 0, annotation=p.annotation, seed=p.seed)
+
 class _Reader(Dataset):
     "Item j: the pictures that step j encodes (M,3,S,S), B truths (H,W), support masks (B,N,K,S,S)"
     def __init__(self, b, p, steps): self.b, self.p, self.steps, self.view = cut_as(b, p), p, steps, p.view
@@ -71,8 +74,7 @@ class _Reader(Dataset):
     def __getitem__(self, j):
         step, p = self.steps[j], self.p
         imgs = [read_picture(self.b, i, self.view) for i in step.new]
-        how = dict(void=p.void, truth_void=p.test_void, empty=p.min_seen == 0, original=p.judged == 'original',
-                   annotation=p.annotation, seed=p.seed)
+        how = dict(_how(p), original=p.judged == 'original')
         q_msk, s_msk = zip(*(read_masks(self.b, r, self.view, **how) for r in step.rows))
         imgs = torch.stack(imgs) if imgs else torch.empty(0, 3, p.size, p.size)
         return imgs, list(q_msk), torch.stack(s_msk)
@@ -92,13 +94,13 @@ def _answer(m, p, step, store, imgs, s_msk, batch_size):
         for k, f in m.encode(imgs[i:i+batch_size]).items(): store[k][step.slots[i:i+batch_size]] = f
     f_query, f_support = ({k: s[at] for k, s in store.items()} for at in (step.query, step.support))
     decode = partial(_votes, m) if p.k_shot == 'vote' and p.shots > 1 else m.decode
-    logits = decode(f_query, f_support, s_msk, (p.size, p.size))
+    return decode(f_query, f_support, s_msk, (p.size, p.size))
+
+def _check_numbers(logits, rows):
     bad = logits.isnan().flatten(1).any(1)
     if bad.any():
-        row = step.rows[int(bad.nonzero()[0])]
-        raise FssError(f'evaluate: found NaN in the logits of episode {row.line}, want numbers; '
+        raise FssError(f'evaluate: found NaN in the logits of episode {rows[int(bad.nonzero()[0])].line}, want numbers; '
                        'look at this episode with the trace of the model')
-    return logits
 
 # %% ../../nbs/53_score.evaluate.ipynb #7de3874e
 def _votes(m, f_query, f_support, masks, size): # logits (B,2,H,W), 0 or 1
@@ -112,27 +114,57 @@ def _to_truth(logits, p, H, W): # (C,S,S) -> (C,H,W)
     size = (max(H, W),)*2 if box else (H, W)
     return interpolate(logits[None], size, mode='bilinear', align_corners=box)[0, :, :H, :W]
 
-# %% ../../nbs/53_score.evaluate.ipynb #89858e54
-def _count(m, b, p, rows, cache, batch_size, device, progress, workers, cache_bytes):
-    "The meter of all episodes, in the manifest's order"
-    own = p.judged == 'original'
-    meter = Meter(p.absent)
+# %% ../../nbs/53_score.evaluate.ipynb #3c1b52a1
+def _answers(m, b, p, rows, cache, batch_size, device, workers, cache_bytes):
+    "(rows, logits (B,N+1,H,W), truths) of batch after batch, in the manifest's order"
     room, store = _store(m, p, lambda size: _room(rows, batch_size, cache, cache_bytes//size), device)
     steps = _plan(rows, batch_size, room, cache)
     loader = DataLoader(_Reader(b, p, steps), batch_size=None, num_workers=workers, generator=torch.Generator())
+    for step, (imgs, q_msk, s_msk) in zip(steps, loader):
+        yield step.rows, _answer(m, p, step, store, imgs.to(device), s_msk.to(device), batch_size), q_msk
+
+# %% ../../nbs/53_score.evaluate.ipynb #45961405
+class _Whole(Dataset):
+    "Item j: a batch of rows, their `Episode`, B truths (H,W)"
+    def __init__(self, b, p, rows, batch_size):
+        self.b, self.p, self.parts = cut_as(b, p), p, [rows[i:i+batch_size] for i in range(0, len(rows), batch_size)]
+    def __len__(self): return len(self.parts)
+    def __getitem__(self, j):
+        p, rows = self.p, self.parts[j]
+        ep = Episode.stack([read_episode(self.b, r, p.view, **_how(p)) for r in rows])
+        if p.judged == 'seen': return rows, ep, list(ep.query_mask)
+        return rows, ep, [read_masks(self.b, r, p.view, **_how(p), original=True)[0] for r in rows]
+
+def _changed(m, b, p, rows, change, batch_size, device, workers):
+    "The same as `_answers`, of changed episodes"
+    loader = DataLoader(_Whole(b, p, rows, batch_size), batch_size=None, num_workers=workers, generator=torch.Generator())
+    for rows, ep, truths in loader:
+        ep = change(ep.to(device))
+        voted = p.k_shot == 'vote' and ep.shots > 1
+        yield rows, vote(torch.stack([m(e) for e in _one_shot(ep)], 1)) if voted else m(ep), truths
+
+def _one_shot(ep): # K episodes of one shot
+    cut = lambda t, k: None if t is None else t[:, :, k:k+1]
+    names = ('support_imgs', 'support_masks', 'support_seeds')
+    return [replace(ep, **{n: cut(getattr(ep, n), k) for n in names}) for k in range(ep.shots)]
+
+# %% ../../nbs/53_score.evaluate.ipynb #f07894a0
+def _count(answers, p, total, device, progress):
+    "The meter of all episodes"
+    own, meter = p.judged == 'original', Meter(p.absent)
     what = f'{p.name}, {p.benchmark} fold {p.fold}'
-    with tqdm(total=len(rows), desc=what, unit='episode', disable=not progress) as bar:
-        for step, (imgs, q_msk, s_msk) in zip(steps, loader):
-            logits = _answer(m, p, step, store, imgs.to(device), s_msk.to(device), batch_size)
-            classes = torch.tensor([r.classes for r in step.rows])
-            if not own: meter.update(logits.argmax(1), torch.stack(q_msk).to(device), classes, step.rows)
-            for e, truth in enumerate(q_msk if own else ()):             # each truth has its own size
+    with tqdm(total=total, desc=what, unit='episode', disable=not progress) as bar:
+        for rows, logits, truths in answers:
+            _check_numbers(logits, rows)
+            classes = torch.tensor([r.classes for r in rows])
+            if not own: meter.update(logits.argmax(1), torch.stack(truths).to(device), classes, rows)
+            for e, truth in enumerate(truths if own else ()):            # each truth has its own size
                 pred = _to_truth(logits[e], p, *truth.shape).argmax(0, keepdim=True)
-                meter.update(pred, truth[None].to(device), classes[e:e+1], step.rows[e:e+1])
-            bar.update(len(step.rows))
+                meter.update(pred, truth[None].to(device), classes[e:e+1], rows[e:e+1])
+            bar.update(len(rows))
     return meter
 
-# %% ../../nbs/53_score.evaluate.ipynb #1f8588ee
+# %% ../../nbs/53_score.evaluate.ipynb #ec6bcd22
 @dataclass(frozen=True, repr=False)
 class Report:
     "What a model reached under a protocol; fractions in 0..1"
@@ -147,6 +179,7 @@ class Report:
     protocol:dict          # every field, and 'sha256' over them and the pairs
     counts:Tensor = field(compare=False)   # (E,R,C+1,2) int64 intersections and unions, 0 outside an episode's run
     clusters:tuple = field(compare=False)  # (E,) query picture of each episode
+    change:str = None      # what was done to the episodes first, see `evaluate`
 
     @property
     def intervals(self): # -> {'miou': Interval, 'fbiou': Interval}
@@ -154,11 +187,11 @@ class Report:
 
     def to_dict(self): # JSON-able
         "Everything but the counts"
-        keep = ('model', 'miou', 'fbiou', 'per_class', 'episodes', 'manifest_sha256', 'protocol')
+        keep = ('model', 'miou', 'fbiou', 'per_class', 'episodes', 'manifest_sha256', 'protocol', 'change')
         return {**{k: getattr(self, k) for k in keep}, 'ci': list(self.ci), 'fbiou_ci': list(self.fbiou_ci)}
 
-# %% ../../nbs/53_score.evaluate.ipynb #9758e534
-def _report(m, b, p, man, meter):
+# %% ../../nbs/53_score.evaluate.ipynb #6de9ca7f
+def _report(m, b, p, man, meter, change=None):
     "The numbers of a meter"
     table = meter.table(p.classes).cpu()
     run = torch.arange(len(table))//p.episodes
@@ -170,13 +203,16 @@ def _report(m, b, p, man, meter):
     iou, seen = (inter/union.clamp_min(1)).sum(0), (union > 0).sum(0)
     per_class = {b.classes[c-1]: (i/n).item() for c, i, n in zip(p.classes, iou, seen) if n}
     return Report(getattr(m, 'name', type(m).__name__), miou.value, miou[1:], fbiou.value, fbiou[1:], per_class,
-                  len(table), man.sha256, {**p.to_dict(), 'sha256': p.sha256}, counts, clusters)
+                  len(table), man.sha256, {**p.to_dict(), 'sha256': p.sha256}, counts, clusters, _word(change))
+
+def _word(change): # what a function is called, or None
+    return change and (getattr(change, '__name__', None) or getattr(getattr(change, 'func', None), '__name__', str(change)))
 
 def _interval(counts, clusters, stat):
     if len(set(clusters)) > 1: return bootstrap(counts, clusters, stat)
     return Interval(stat(counts.sum(0).double()).mean().item(), 0., 1.)
 
-# %% ../../nbs/53_score.evaluate.ipynb #1fc9117b
+# %% ../../nbs/53_score.evaluate.ipynb #89a4b1cc
 def evaluate(
     m:nn.Module,         # has encode(imgs) and decode(f_query, f_support, support_masks, size)
     b:Benchmark,         # where the pictures are
@@ -187,6 +223,7 @@ def evaluate(
     progress=True,       # show a bar
     workers=0,           # processes that read ahead
     cache_bytes=2**31,   # features kept at most; beyond, the longest unused are encoded again
+    change=None,         # function `Episode` -> `Episode`, done to every batch first; then no features are kept
 )->Report:
     "The model's report under the protocol"
     if p.benchmark != b.name:
@@ -195,15 +232,16 @@ def evaluate(
     if device is not None: m.to(device)
     device = next((t.device for t in (*m.parameters(), *m.buffers())), torch.device(device or 'cpu'))
     man, modes = p.manifest(), [(x, x.training) for x in m.modules()]
+    if change: answers = _changed(m, b, p, man.rows, change, batch_size, device, workers)
+    else: answers = _answers(m, b, p, man.rows, cache, batch_size, device, workers, cache_bytes)
     try:
         m.eval()
-        with torch.inference_mode():
-            meter = _count(m, b, p, man.rows, cache, batch_size, device, progress, workers, cache_bytes)
+        with torch.inference_mode(): meter = _count(answers, p, len(man), device, progress)
     finally:
         for x, mode in modes: x.training = mode
-    return _report(m, b, p, man, meter)
+    return _report(m, b, p, man, meter, change)
 
-# %% ../../nbs/53_score.evaluate.ipynb #7872f27d
+# %% ../../nbs/53_score.evaluate.ipynb #82732c30
 def _lines(r): # -> (name, value, interval) rows
     pc = lambda ci: f'[{100*ci[0]:.1f}, {100*ci[1]:.1f}]'
     means = [('mIoU', r.miou, pc(r.ci)), ('FB-IoU', r.fbiou, pc(r.fbiou_ci))]
@@ -213,9 +251,10 @@ def _head(r):
     q = r.protocol
     return (f"{r.model}: {q['benchmark']} fold {q['fold']}, {q['ways']}-way {q['shots']}-shot, "
             f"protocol {q['name']}, {r.episodes} episodes at {q['size']}x{q['size']}{_own(q)}, "
-            f"manifest {r.manifest_sha256[:8]}")
+            f"manifest {r.manifest_sha256[:8]}{_first(r)}")
 
 def _own(q): return ', judged in own pixels' if q['judged'] == 'original' else ''
+def _first(r): return f', episodes changed by {r.change}' if r.change else ''
 
 def _text(r):
     wide = max(len(n) for n, _, _ in _lines(r))
