@@ -2,8 +2,9 @@
 
     python tools/make_weights.py tiny-toy         the tiny backbone, on the eighty proxy classes
     python tools/make_weights.py panet-tiny-toy   PANet on fold 0 of the toy benchmark, on top of it
+    python tools/make_weights.py clip-tiny-toy    the stand-in for CLIP: its pool and its twenty words, on top of the tiny backbone
 
-Both are reproducible: same code, same seed, same threads, same weights. The card in each file's header says how it was made.
+All are reproducible: same code, same seed, same threads, same weights. The card in each file's header says how it was made.
 """
 import argparse
 import json
@@ -12,10 +13,14 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors.torch import save_file
 
 import fss_nb as fss
+from fss_nb.core import to_image
+from fss_nb.data.toy import PROXY_CLASSES, proxy_scene
+from fss_nb.features.clip import train_tiny_clip
 from fss_nb.papers.system import save_weights
 from fss_nb.train.pretrain import pretrain_tiny, proxy_accuracy
 
@@ -48,6 +53,27 @@ def panet_tiny_toy(a):
     print(json.dumps(m.card, indent=1))
 
 
+def clip_tiny_toy(a):
+    made_by, start = commit(), time.perf_counter()
+    clip, _ = train_tiny_clip(seed=a.seed)
+    card = dict(recipe='fss_nb.features.clip.train_tiny_clip', seed=a.seed, size=[96, 96], commit=made_by, backbone='tiny-toy',
+                classes='80 toy proxies, lists only', minutes=round((time.perf_counter()-start)/60, 1), best_name_is_there=named(clip))
+    state = {k: v.half() for k, v in clip.state_dict().items() if not k.startswith('backbone.')}
+    save_file(state, str(WEIGHTS/'clip-tiny-toy.safetensors'), metadata={'card': json.dumps(card)})
+    print(json.dumps(card, indent=1))
+
+
+@torch.inference_mode()
+def named(clip, scenes=500):
+    "Share of held-out proxy scenes that show the thing which, of all eighty, they are said to resemble most"
+    t, hits = clip.text(PROXY_CLASSES), 0
+    for i in range(scenes):
+        pic, lab = proxy_scene(1, i)
+        best = (clip.pool(clip.trunk(clip.prepare(to_image(pic[None])))) @ t.T).argmax().item()
+        hits += bool(np.isin(best+1, lab))
+    return round(hits/scenes, 3)
+
+
 def measure(m, b):
     "Novel mIoU of fold 0 with its interval, 1- and 5-shot"
     out = {}
@@ -60,7 +86,7 @@ def measure(m, b):
 
 if __name__ == '__main__':
     ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    ap.add_argument('what', choices=['tiny-toy', 'panet-tiny-toy'])
+    ap.add_argument('what', choices=['tiny-toy', 'panet-tiny-toy', 'clip-tiny-toy'])
     ap.add_argument('--steps', type=int, default=6000)
     ap.add_argument('--seed', type=int, default=0)
     ap.add_argument('--workers', type=int, default=1)
@@ -69,4 +95,4 @@ if __name__ == '__main__':
     a = ap.parse_args()
     torch.set_num_threads(1)  # the sums of one thread are the same everywhere on one kind of machine
     WEIGHTS.mkdir(exist_ok=True)
-    sys.exit({'tiny-toy': tiny_toy, 'panet-tiny-toy': panet_tiny_toy}[a.what](a))
+    sys.exit({'tiny-toy': tiny_toy, 'panet-tiny-toy': panet_tiny_toy, 'clip-tiny-toy': clip_tiny_toy}[a.what](a))

@@ -43,7 +43,7 @@ def _check_quality(q):
     if not (isinstance(q, (int, float)) and 0 <= q <= 1):
         raise OptionError(f'coarse: found quality={q!r}, want a number from 0 to 1; e.g. 0.6')
 
-# %% ../../nbs/19a_data.coarse.ipynb #cd335c38
+# %% ../../nbs/19a_data.coarse.ipynb #ef5ac8ae
 def coarse_episode(
     ep:Episode,   # a batch, B episodes
     quality=.6,   # see `coarse_mask`
@@ -56,14 +56,16 @@ def coarse_episode(
     way = torch.arange(1, N+1)[:, None, None]
     for b, row in enumerate(rows):
         truth = ep.query_mask[b].cpu()
-        masks = torch.cat([ep.support_masks[b].cpu(), torch.where(truth == 255, 255, (truth == way).to(truth.dtype))[:, None]], 1)
+        own = torch.where(truth == 255, 255, (truth == way).to(truth.dtype))              # (N,H,W)
+        masks = torch.cat([ep.support_masks[b].cpu(), own[:, None]], 1)
         for n in range(N):
             for k in range(K+1):
-                seeds[b, n, k] = coarse_mask(masks[n, k], quality, rng('coarse', seed, row, n, 'query' if k == K else k), cells)
+                g = rng('coarse', seed, row, n, 'query' if k == K else k)
+                seeds[b, n, k] = coarse_mask(masks[n, k], quality, g, cells)
     return replace(ep, support_seeds=seeds[:, :, :K], query_seeds=seeds[:, :, K])
 
-# %% ../../nbs/19a_data.coarse.ipynb #d4e0b370
+# %% ../../nbs/19a_data.coarse.ipynb #3b6689f2
 def without_support(ep:Episode)->Episode: # the same with K = 0
     "Zero-shot: words and a query alone"
     cut = lambda t: None if t is None else t[:, :, :0]
-    return replace(ep, support_imgs=cut(ep.support_imgs), support_masks=cut(ep.support_masks), support_seeds=cut(ep.support_seeds))
+    return replace(ep, **{k: cut(getattr(ep, k)) for k in ('support_imgs', 'support_masks', 'support_seeds')})

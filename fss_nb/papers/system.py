@@ -39,21 +39,17 @@ class _Traced(nn.Module):
             return self._trace
         finally: self._trace = None
 
-# %% ../../nbs/70_papers.system.ipynb #7fceb4eb
-class System(_Traced):
-    "Base of all models: subclasses give `Cfg`, `taps`, `decode` and `losses`"
-    name = 'system'            # its name in `fss.list_models()`
-    Cfg = None                 # frozen dataclass of options
+# %% ../../nbs/70_papers.system.ipynb #14c64739
+class _Encoder(_Traced):
+    "The first half of a system: pictures to features"
     taps = ('layer4',)         # features that `decode` wants, by the names of ResNet's stages
     vgg_in_stages = True       # VGG-16 with these taps; False: as in PANet, which has a single one
-    frozen = False             # the backbone is not trained
-    def __init__(self, cfg=None, backbone='tiny', pretrained=False, **backbone_options):
-        super().__init__()
-        self.cfg, self.backbone_name, self.card = cfg, backbone, {}   # card: recipe, seed and scores of the weights
-        if backbone != 'vgg16' or self.vgg_in_stages: backbone_options.setdefault('taps', self.taps)
-        if not str(backbone).startswith('resnet'): backbone_options.pop('style', None)   # only ResNets have several
-        self.backbone = nn.Identity() if backbone is None else create_backbone(backbone, pretrained, **backbone_options)
-        if self.frozen: self.backbone.requires_grad_(False)
+
+    def make_backbone(self, name, pretrained, **options): # -> module with `channels`: (M,3,H,W) -> {tap: (M,C,h,w)}
+        "The network under the system"
+        if name != 'vgg16' or self.vgg_in_stages: options.setdefault('taps', self.taps)
+        if not str(name).startswith('resnet'): options.pop('style', None)                # only ResNets have several
+        return create_backbone(name, pretrained, **options)
 
     def encode(self, imgs:Tensor): # (...,3,H,W) normalised -> {tap: (...,C,h,w)}
         "Features of each picture by itself"
@@ -66,6 +62,19 @@ class System(_Traced):
         B, N, K = ep.support_imgs.shape[:3]
         f = self.encode(torch.cat([ep.query_img, ep.support_imgs.flatten(0, 2)]))
         return {k: v[:B] for k, v in f.items()}, {k: v[B:].unflatten(0, (B, N, K)) for k, v in f.items()}
+
+# %% ../../nbs/70_papers.system.ipynb #a0c4d04b
+class System(_Encoder):
+    "Base of all models: subclasses give `Cfg`, `taps`, `decode` and `losses`"
+    name = 'system'            # its name in `fss.list_models()`
+    Cfg = None                 # frozen dataclass of options
+    frozen = False             # the backbone is not trained
+    def __init__(self, cfg=None, backbone='tiny', pretrained=False, **backbone_options):
+        super().__init__()
+        self.cfg, self.backbone_name, self.card = cfg, backbone, {}   # card: recipe, seed and scores of the weights
+        net = nn.Identity() if backbone is None else self.make_backbone(backbone, pretrained, **backbone_options)
+        self.backbone = net
+        if self.frozen: self.backbone.requires_grad_(False)
 
     def decode(self,
         f_query,        # {tap: (B,C,h,w)}

@@ -92,12 +92,13 @@ def _law_gradient(m, ep):
     assert wanted <= got, f'no gradient reaches {sorted(wanted-got)[:3]}'
     m.zero_grad(set_to_none=True)
 
-# %% ../../nbs/54_score.check.ipynb #bb948164
+# %% ../../nbs/54_score.check.ipynb #04d13dc3
 def check_model(
     make,                             # () -> model, an `fss_nb.papers.system.System` or anything of its shape
     ways=(1, 2),                      # N to try
     shots=(1, 3),                     # K to try
     sizes=((32, 32), (45, 70)),       # (H,W) to try
+    grad_size=(45, 70),               # (H,W) where every weight must get a gradient; the deepest grid must see an object
 )->str:                               # one line that says what was checked
     "Every law of this notebook, for a model; raises at the first that fails"
     torch.manual_seed(0)
@@ -111,5 +112,5 @@ def check_model(
                     for law in (_law_batch, _law_shots, _law_ways, _law_read_only, _law_encode): law(m, ep)
                 _law_finite(m, ep)
     m.train()
-    _law_gradient(m, noise_episode(2, max(ways), max(shots)))
+    _law_gradient(m, noise_episode(2, max(ways), max(shots), grad_size))
     return f'laws hold for N in {ways}, K in {shots}, sizes {sizes}'

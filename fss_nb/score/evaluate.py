@@ -63,7 +63,7 @@ def _room(rows, batch_size, cache, fit):
     everything = len({k for ks in keys for k in ks}) if cache else 0
     return max(max(per_batch), min(fit, everything))
 
-# %% ../../nbs/53_score.evaluate.ipynb #6fb8cd68
+# %% ../../nbs/53_score.evaluate.ipynb #53fb9d43
 def _how(p): # how masks are read under a protocol
     return dict(void=p.void, truth_void=p.test_void, empty=p.min_seen == 0, annotation=p.annotation, seed=p.seed)
 
@@ -99,7 +99,8 @@ def _answer(m, p, step, store, imgs, s_msk, batch_size):
 def _check_numbers(logits, rows):
     bad = logits.isnan().flatten(1).any(1)
     if bad.any():
-        raise FssError(f'evaluate: found NaN in the logits of episode {rows[int(bad.nonzero()[0])].line}, want numbers; '
+        row = rows[int(bad.nonzero()[0])]
+        raise FssError(f'evaluate: found NaN in the logits of episode {row.line}, want numbers; '
                        'look at this episode with the trace of the model')
 
 # %% ../../nbs/53_score.evaluate.ipynb #7de3874e
@@ -123,7 +124,7 @@ def _answers(m, b, p, rows, cache, batch_size, device, workers, cache_bytes):
     for step, (imgs, q_msk, s_msk) in zip(steps, loader):
         yield step.rows, _answer(m, p, step, store, imgs.to(device), s_msk.to(device), batch_size), q_msk
 
-# %% ../../nbs/53_score.evaluate.ipynb #45961405
+# %% ../../nbs/53_score.evaluate.ipynb #99264780
 class _Whole(Dataset):
     "Item j: a batch of rows, their `Episode`, B truths (H,W)"
     def __init__(self, b, p, rows, batch_size):
@@ -137,7 +138,8 @@ class _Whole(Dataset):
 
 def _changed(m, b, p, rows, change, batch_size, device, workers):
     "The same as `_answers`, of changed episodes"
-    loader = DataLoader(_Whole(b, p, rows, batch_size), batch_size=None, num_workers=workers, generator=torch.Generator())
+    data = _Whole(b, p, rows, batch_size)
+    loader = DataLoader(data, batch_size=None, num_workers=workers, generator=torch.Generator())
     for rows, ep, truths in loader:
         ep = change(ep.to(device))
         voted = p.k_shot == 'vote' and ep.shots > 1
@@ -190,7 +192,7 @@ class Report:
         keep = ('model', 'miou', 'fbiou', 'per_class', 'episodes', 'manifest_sha256', 'protocol', 'change')
         return {**{k: getattr(self, k) for k in keep}, 'ci': list(self.ci), 'fbiou_ci': list(self.fbiou_ci)}
 
-# %% ../../nbs/53_score.evaluate.ipynb #6de9ca7f
+# %% ../../nbs/53_score.evaluate.ipynb #14f0a9ee
 def _report(m, b, p, man, meter, change=None):
     "The numbers of a meter"
     table = meter.table(p.classes).cpu()
@@ -206,7 +208,7 @@ def _report(m, b, p, man, meter, change=None):
                   len(table), man.sha256, {**p.to_dict(), 'sha256': p.sha256}, counts, clusters, _word(change))
 
 def _word(change): # what a function is called, or None
-    return change and (getattr(change, '__name__', None) or getattr(getattr(change, 'func', None), '__name__', str(change)))
+    return change and getattr(change, '__name__', str(change))
 
 def _interval(counts, clusters, stat):
     if len(set(clusters)) > 1: return bootstrap(counts, clusters, stat)

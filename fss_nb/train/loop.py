@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Loop', 'fit']
 
-# %% ../../nbs/62_train.loop.ipynb #b83c8572
+# %% ../../nbs/62_train.loop.ipynb #fe401289
 import json
 from dataclasses import asdict, is_dataclass
 
@@ -21,15 +21,18 @@ from ..data.transforms import chain, random_flip, squash
 from .recipe import Recipe, create_optimiser, learning_rate
 from .recipe import recipe as get_recipe
 from .runs import Run
+from .seeds import seeder
 
-# %% ../../nbs/62_train.loop.ipynb #2f943da2
+# %% ../../nbs/62_train.loop.ipynb #70d009f9
 class Loop:
     "One step of a training at a time"
     def __init__(self, m, r:Recipe, run:Run, device):
         self.m, self.r, self.run, self.device = m, r, run, torch.device(device)
-        self.optimiser, self.episodes = create_optimiser(m, r), iter(())
+        self.optimiser, self.episodes, self.change = create_optimiser(m, r), iter(()), None
 
-    def draw(self)->Episode: return next(self.episodes).to(self.device)
+    def draw(self)->Episode: # the next batch, with coarse masks if the recipe wants them
+        ep = next(self.episodes).to(self.device)
+        return self.change(ep) if self.change else ep
 
     def forward(self, ep:Episode): # -> {name: scalar}, with 'total'
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.r.amp == 'bf16'): return self.m.losses(ep)
@@ -88,7 +91,7 @@ def _check_same(run, key, found):
     if found != want:
         raise DataError(f'{run.path.name}: found {key} {found}, want {want} as at its start; give it the same')
 
-# %% ../../nbs/62_train.loop.ipynb #60d8b973
+# %% ../../nbs/62_train.loop.ipynb #f138ae1f
 def fit(
     m:nn.Module=None,   # trained in place; None: made as the recipe says
     b:Benchmark=None,   # where the episodes come from; None: the recipe's benchmark
@@ -115,6 +118,7 @@ def fit(
         train = loop(m.to(device).train(), r, run, device)
         begin = run.load(m, train.optimiser) if run.step else 0
         end = min(until or r.steps, r.steps); run.rewind(begin)
+        train.change = seeder(r.seeds, b) if r.seeds else None
         geometry = chain(squash(r.size), random_flip(r.flip))
         train.episodes = iter(episode_loader(b, p, 'train', r.batch, workers, begin*r.batch, end*r.batch, geometry, cache))
         bar = tqdm(total=r.steps*r.batch, initial=begin*r.batch, unit='ep', desc=run.path.name, disable=not progress)

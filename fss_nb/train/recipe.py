@@ -14,7 +14,7 @@ from torch import nn
 
 from ..core import FssError, OptionError, one_of
 
-# %% ../../nbs/60_train.recipe.ipynb #3c5d8471
+# %% ../../nbs/60_train.recipe.ipynb #a893af65
 @dataclass(frozen=True)
 class Recipe:
     "Every constant of a training"
@@ -39,6 +39,7 @@ class Recipe:
     flip:float = 0.           # probability that a picture is mirrored
     clip:float = None         # longest gradient; None: any
     amp:str = None            # None: 32 bits | 'bf16'
+    seeds:str = None          # coarse masks of all pictures, a name for `seeder` (`60a_train.seeds`); None: none
     seed:int = 0              # of episodes, new weights and dropout
     options:dict = field(default_factory=dict)  # of the system, e.g. {'par': 0.}
 
