@@ -6,6 +6,8 @@
     python tools/lab.py crcnet       94_lab.crcnet      results/crcnet-toy.jsonl
     python tools/lab.py apanet       95_lab.apanet      results/apanet-toy.jsonl
     python tools/lab.py apanet_plain, apanet_switches   the same, the other host and the options
+    python tools/lab.py hsnet        96_lab.hsnet       results/hsnet-toy.jsonl
+    python tools/lab.py imr_hsnet    97_lab.imr_hsnet   results/imr_hsnet-toy.jsonl
 
 One line of JSON per model, fold, seed and test. What the file holds already is not run again; `--part 0/2` does every
 second run, so that two processes share the work. All models of a fold are tested on the same episodes.
@@ -19,14 +21,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
+from torch import nn
 from tqdm.auto import tqdm
 
 import fss_nb as fss
-from fss_nb.data.episodes import episode_loader
+from fss_nb.data.coarse import without_support
 from fss_nb.data.toy import ToyBenchmark
 from fss_nb.papers.baselines import AllForeground, ColourHistogram
+from fss_nb.papers.hsnet import mutual
 from fss_nb.papers.simpropnet import identical_inputs
-from fss_nb.score.metrics import Meter
+from fss_nb.train.loop import Loop
+from fss_nb.train.seeds import seeder
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -42,7 +47,8 @@ class Job:
     train: bool = True                  # with the recipe '<system>-toy'
     hidden: float = None                # training pictures: chance of a hidden novel object; None: the benchmark's own
     tests: tuple = ((1, 'novel', {}), (5, 'novel', {}), (1, 'base', {}))    # shots, classes, options at test time
-    same: bool = False                  # also with the query as its own support
+    seeds: str = None                   # coarse masks of training, a name for `seeder`; None: the recipe's
+    coarse: bool = False                # train with coarse masks of the support instead of outlines
 
 
 def make(job, quick):
@@ -50,7 +56,8 @@ def make(job, quick):
     torch.manual_seed(job.seed)
     if not isinstance(job.system, str):
         return job.system(), {}
-    recipe = fss.recipe(f'{job.system}-toy', **quick)
+    seeds = {} if job.seeds is None else {'seeds': job.seeds}
+    recipe = fss.recipe(f'{job.system}-toy', **quick, **seeds)
     pretrained = job.options.get('pretrained', 'toy')
     options = {**recipe.options, **{k: v for k, v in job.options.items() if k != 'pretrained'}}
     m = fss.create_model(job.system, backbone='tiny', pretrained=pretrained, **options)
@@ -58,9 +65,57 @@ def make(job, quick):
         return m, {}
     b = ToyBenchmark() if job.hidden is None else ToyBenchmark(hidden=job.hidden, fold=job.fold)
     start = time.perf_counter()
-    run = fss.fit(m, b, recipe=fss.recipe(recipe, options=options), fold=job.fold, seed=job.seed, progress=False)
+    run = fss.fit(m, b, recipe=fss.recipe(recipe, options=options), fold=job.fold, seed=job.seed, progress=False,
+                  loop=CoarseLoop if job.coarse else Loop)
     losses = [row['loss'] for row in run.metrics()]
     return m, dict(steps=len(losses), last_loss=sum(losses[-20:])/len(losses[-20:]), seconds=round(time.perf_counter()-start))
+
+
+def coarse_support(ep):
+    "The coarse masks as if somebody had outlined them"
+    return replace(ep, support_masks=(ep.support_seeds > .5).to(ep.support_masks.dtype))
+
+
+class CoarseLoop(Loop):
+    def draw(self):
+        return coarse_support(super().draw())
+
+
+class CoarseMask(nn.Module):
+    "Answers with the coarse mask itself"
+    name = 'coarse mask'
+
+    def forward(self, ep):
+        seeds = ep.query_seeds
+        return torch.cat([torch.full_like(seeds[:, :1], .5), seeds], 1)
+
+
+class Mutual(nn.Module):
+    "Simple mutual iteration with a model"
+    def __init__(self, m, rounds):
+        super().__init__()
+        self.m, self.rounds, self.name = m, rounds, m.name
+
+    def forward(self, ep):
+        return mutual(self.m, ep, self.rounds)
+
+
+CHANGES = {('query', 'support'): identical_inputs, ('support', 'none'): without_support, ('support', 'coarse'): coarse_support}
+
+
+def change_of(b, options):
+    "What is done to test episodes first, or None; its words are taken out of the options"
+    steps = [seeder(options.pop('seeds'), b)] if 'seeds' in options else []
+    steps += [change for (key, word), change in CHANGES.items() if options.get(key) == word and options.pop(key)]
+    if not steps:
+        return None
+
+    def change(ep):
+        for step in steps:
+            ep = step(ep)
+        return ep
+    change.__name__ = ', '.join(step.__name__ for step in steps)
+    return change
 
 
 def with_options(m, options):
@@ -77,25 +132,14 @@ def measure(m, job, episodes):
     b = ToyBenchmark()
     base = [c for c in range(1, 21) if c not in b.folds[job.fold]]
     for shots, classes, options in job.tests:
-        options = dict(options)
-        n = options.pop('episodes', episodes)
+        test = {k: v for k, v in options.items() if k != 'episodes'}
+        own = dict(test)
+        n, rounds, change = options.get('episodes', episodes), own.pop('rounds', 0), change_of(b, own)
         p = fss.protocol('even', b, fold=job.fold, shots=shots, episodes=n, **({} if classes == 'novel' else {'classes': base}))
+        asked = with_options(m, own)
         start = time.perf_counter()
-        r = fss.evaluate(with_options(m, options), b, p, progress=False)
-        yield dict(r.to_dict(), shots=shots, classes=classes, test=options, test_seconds=round(time.perf_counter()-start))
-    if job.same:
-        yield identical(m, job, episodes)
-
-
-def identical(m, job, episodes):
-    "One line: every query is its own support (SimPropNet, Tables 2 and 6)"
-    b = ToyBenchmark()
-    p, meter = fss.protocol('even', b, fold=job.fold, shots=1, episodes=episodes), Meter()
-    with torch.inference_mode():
-        for ep in episode_loader(b, p, 'test', 16, transform=p.view):
-            same = identical_inputs(ep)
-            meter.update(m(same).argmax(1), same.query_mask, same.class_id, same.rows)
-    return dict(shots=1, classes='novel', test={'query': 'support'}, miou=meter.miou(), episodes=episodes)
+        r = fss.evaluate(Mutual(asked, rounds) if rounds else asked, b, p, progress=False, change=change)
+        yield dict(r.to_dict(), shots=shots, classes=classes, test=test, test_seconds=round(time.perf_counter()-start))
 
 
 FREE = Job('training-free prototypes', 'panet', 0, train=False)
@@ -136,7 +180,7 @@ SETS = {
         (Job('PANet', 'panet', 0, seed), (0, 1, 2))) if seed in seeds for fold in range(4)],
     'decoders': [job for fold in range(4) for job in (
         replace(FREE, fold=fold), *(Job(s, s, fold, hidden=0.) for s in ('panet', 'crcnet', 'canet', 'simpropnet', 'pfenet_crc')))],
-    'simpropnet': [Job(name, 'simpropnet', 0, 0, options, hidden=0., same=True)
+    'simpropnet': [Job(name, 'simpropnet', 0, 0, options, hidden=0., tests=(*Job.tests, (1, 'novel', {'query': 'support'})))
                    for name, options in ABLATIONS['simpropnet'].items()],
     'crcnet': [Job(name, 'crcnet', 0, 0, options, hidden=0., tests=CRC_TESTS if not options else CRC_TESTS[:2])
                for name, options in ABLATIONS['crcnet'].items()],
