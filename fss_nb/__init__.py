@@ -17,6 +17,7 @@ _HOME = {
     'data.protocol': 'protocol protocols',
     'score.evaluate': 'evaluate',
     'train.recipe': 'recipe RECIPES',
+    'train.seeds': 'seeder',
     'papers.official': 'load_official',
     'papers.zoo': 'list_models create_model load bundled_models fit',
     'use.segmenter': 'Segmenter',

@@ -126,6 +126,22 @@ def test_eval_without_the_forest_says_so(run, fss_layout, monkeypatch):
     assert err.count('\n') == 1
 
 
+def test_coarse_masks_instead_of_outlines(run):
+    code, out, err = run('train --recipe imr_hsnet-toy --steps 1 --seeds coarse-0.5 --json t.json')
+    assert code == 0, err
+    wrote = json.loads(Path('t.json').read_text())
+    assert wrote['options']['recipe']['seeds'] == 'coarse-0.5'
+    code, out, err = run(f"eval --model {wrote['run']} --episodes 6 --seeds coarse-0.3 --json e.json")
+    assert code == 0 and 'RGB prototypes' not in out and 'Coarse masks by coarse-0.3 instead of outlines.' in out, err
+    m, b = fss.load(wrote['run']), fss.benchmark('toy')
+    again = fss.evaluate(m, b, fss.protocol('even', b, episodes=6), progress=False, change=fss.seeder('coarse-0.3'))
+    report, = json.loads(Path('e.json').read_text())['reports'].values()
+    assert (report['miou'], report['change']) == (again.miou, 'coarse-0.3')
+    for model, seeds, words in (('panet-tiny-toy', 'coarse-0.3', 'which reads outlines'), (wrote['run'], 'coarse-2', 'from 0 to 1')):
+        code, out, err = run(f'eval --model {model} --episodes 6 --seeds {seeds}')
+        assert code == 2 and words in err and err.count('\n') == 1
+
+
 def test_train_then_eval_then_resume(run):
     code, out, _ = run('train --steps 2 --seed 3 --json t.json')
     assert code == 0

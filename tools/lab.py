@@ -156,11 +156,21 @@ ABLATIONS = {
     'apanet': {'n = 1': dict(n=1), 'n = 2': dict(n=2), 'n = 5': dict(n=5), 'lambda = 0.3': dict(lam=.3),
                'lambda = 0.9': dict(lam=.9), 'prior 0 in the second question': dict(second_prior='zeros'),
                'lambda = 1': dict(lam=1.), 'grid 4x4': dict(regions='grid'), 'support side': dict(side='support'),
-               'no negatives': dict(negative='none')}}
+               'no negatives': dict(negative='none')},
+    'imr_hsnet': {'linear weights': dict(step_loss='linear'), 'last step only': dict(step_loss='none'), 'plain cell': dict(cell='plain'),
+                  'masks as in the paper': dict(mask_mode='paper')}}
 FEW = dict(episodes=60)         # finetuning takes seconds an episode
 CRC_TESTS = ((1, 'novel', {}), (1, 'base', {}), (5, 'novel', {}), (10, 'novel', {}),
              *((1, 'novel', dict(steps_test=t)) for t in (1, 2, 3, 5)),
              *((k, 'novel', dict(k_shot=rule, **FEW)) for k in (1, 5, 10) for rule in ('fuse', 'finetune', 'finetune+fuse')))
+SHOTS = tuple((k, 'novel', {}) for k in (1, 2, 3, 5))
+CAM, COSINE, COARSE = 'clip-tiny-toy', 'clip-tiny-toy:cosine', tuple(f'coarse-{q}' for q in (.2, .4, .6, .8))
+AS_OUTLINES = (*((1, 'novel', {'seeds': CAM, 'support': 'coarse', **rounds}) for rounds in ({}, {'rounds': 1}, {'rounds': 2})),
+               (1, 'novel', {}), (1, 'novel', {'seeds': COSINE, 'support': 'coarse'}),
+               *((1, 'novel', {'seeds': s, 'support': 'coarse'}) for s in COARSE))
+IMR_TESTS = ((1, 'novel', {'seeds': CAM}), *((1, 'novel', {'seeds': CAM, 'steps': t}) for t in (1, 3, 4)), (1, 'base', {'seeds': CAM}),
+             (5, 'novel', {'seeds': CAM}), (1, 'novel', {'seeds': CAM, 'support': 'none'}), (1, 'novel', {'seeds': COSINE}),
+             *((1, 'novel', {'seeds': s}) for s in COARSE))
 
 
 def apanet_pair(fold, seed, **host):
@@ -186,6 +196,18 @@ SETS = {
                for name, options in ABLATIONS['crcnet'].items()],
     'apanet': [job for fold in range(4) for job in apanet_pair(fold, 0)],
     'apanet_plain': [job for fold in range(4) for job in apanet_pair(fold, 0, host='plain', init='he')],
+    'hsnet': [job for fold in range(4) for job in (
+        replace(FREE, fold=fold, tests=SHOTS), Job('HSNet', 'hsnet', fold, hidden=0., tests=(*SHOTS, (1, 'base', {}))),
+        Job('HSNet, mask after the norm', 'hsnet', fold, 0, {'mask': 'after'}, hidden=0., tests=SHOTS[:1]))],
+    'imr_hsnet': [
+        Job('coarse mask', CoarseMask, 0, train=False, tests=[(1, 'novel', {'seeds': s}) for s in (CAM, COSINE, *COARSE)]),
+        Job('HSNet', 'hsnet', 0, hidden=0., tests=AS_OUTLINES),
+        Job('HSNet, retrained', 'hsnet', 0, hidden=0., seeds=CAM, coarse=True, tests=AS_OUTLINES[:3]),
+        Job('IMR-HSNet', 'imr_hsnet', 0, hidden=0., tests=IMR_TESTS),
+        *(Job('IMR-HSNet, '+name, 'imr_hsnet', 0, 0, options, hidden=0., tests=IMR_TESTS[:1]) for name, options in ABLATIONS['imr_hsnet'].items()),
+        Job('IMR-HSNet, simulated 0.5', 'imr_hsnet', 0, hidden=0., seeds='coarse-0.5', tests=IMR_TESTS[:1]+IMR_TESTS[-4:]),
+        Job('PFENet', 'pfenet', 0, hidden=0., tests=((1, 'novel', {}), (1, 'novel', {'seeds': CAM, 'support': 'coarse'}))),
+        Job('IMR-PFENet', 'imr_pfenet', 0, hidden=0., tests=IMR_TESTS[:1])],
     'apanet_switches': [Job(name, 'apanet', 0, 0, options) for name, options in ABLATIONS['apanet'].items()],
 }
 

@@ -5,10 +5,9 @@
 # %% auto #0
 __all__ = ['coarse_mask', 'coarse_episode', 'without_support']
 
-# %% ../../nbs/19a_data.coarse.ipynb #4273c20f
+# %% ../../nbs/19a_data.coarse.ipynb #4e07d45f
 from dataclasses import replace
 
-import numpy as np
 import torch
 from torch import Tensor
 

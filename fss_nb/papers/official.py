@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['load_official']
 
-# %% ../../nbs/78b_papers.official.ipynb #cdd0fc2f
+# %% ../../nbs/78b_papers.official.ipynb #4f9a4ebd
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,6 +13,8 @@ import torch
 
 from ..core import DataError, one_of
 from .canet import CANet
+from .hsnet import HSNet
+from .imr_hsnet import IMRHSNet
 from .panet import PANet
 from .pfenet import PFENet
 from .system import System, make_cfg
@@ -30,13 +32,15 @@ def _read(path): # -> {official name: tensor}
     if not state: raise DataError(f'{path}: found no named tensors, want a state_dict; save model.state_dict()')
     return state
 
-# %% ../../nbs/78b_papers.official.ipynb #9a30ade6
+# %% ../../nbs/78b_papers.official.ipynb #3b05424f
 class _Program(NamedTuple):
     "What must be known of an official program to take over its weights"
     make:type          # our system
     names:dict         # {beginning of an official name: beginning of ours}
     options:object     # {official name: tensor} -> (backbone, options)
     size:tuple         # (H,W) of the authors' pictures, PASCAL-5i
+    spare:tuple = ()   # beginnings of official names that the program stores and never uses
+    halves:dict = {}   # {beginning: beginning of its second half}: two tensors there that are one here
 
 def _width(state, name): return len(state[name]) if name in state else 256
 def _stages(last): return {f'layer{i}.': f'backbone.layer{i}.' for i in range(1, last+1)}
@@ -63,15 +67,40 @@ _CANET = _Program(CANet, {
     'layer6_3.': 'aspp.around.1.', 'layer6_4.': 'aspp.around.2.', 'layer7.': 'aspp.mix.', 'layer9.': 'classify.'},
     _canet_options, (321, 321))
 
-# %% ../../nbs/78b_papers.official.ipynb #e647c4cf
+# %% ../../nbs/78b_papers.official.ipynb #3659de85
 _PANET = _Program(PANet, {'encoder.backbone.': 'backbone.', 'encoder.features.': 'backbone.features.'},
                   lambda state: ('vgg16', dict(void='background')), (417, 417))
 
-_OFFICIAL = {'canet': _CANET, 'panet': _PANET, 'pfenet': _PFENET}
+# %% ../../nbs/78b_papers.official.ipynb #a1095074
+_CLASSIFIER = 'backbone.fc.', 'backbone.classifier.'
 
-# %% ../../nbs/78b_papers.official.ipynb #2c8fe038
+def _pyramid_options(state):
+    if 'backbone.features.0.weight' in state: return 'vgg16', {}
+    return 'resnet101' if 'backbone.layer3.22.conv1.weight' in state else 'resnet50', {}
+
+_HSNET = _Program(HSNet, {'backbone.': 'backbone.', 'hpn_learner.': 'hpn_learner.'},
+                  _pyramid_options, (400, 400), _CLASSIFIER)
+
+_IMR = _Program(IMRHSNet, {
+    **_HSNET.names, 'decoder1.': 'hpn_learner.decoder1.', 'decoder2.': 'hpn_learner.decoder2.',
+    'conv1024_512.': 'project.', 'state': 'gru.state', 'res.': 'res.', **{f'conv{g}{i}.': f'gru.{g}.{i}.' for g in 'zrh' for i in (0, 1)}},
+    _pyramid_options, (400, 400), (*_CLASSIFIER, 'hpn_learner.decoder'), {f'conv{g}1.': f'conv{g}2.' for g in 'zrh'})
+
+_OFFICIAL = {'canet': _CANET, 'hsnet': _HSNET, 'imr_hsnet': _IMR, 'panet': _PANET, 'pfenet': _PFENET}
+
+# %% ../../nbs/78b_papers.official.ipynb #f631d16b
+def _joined(program, state): # -> {official name: tensor}, halves put together
+    whole = dict(state)
+    for first, second in program.halves.items():
+        for k in [k for k in state if k.startswith(first)]:
+            other = second+k[len(first):]
+            if other in whole: whole[k] = torch.cat([state[k], whole.pop(other)])
+    return whole
+
 def _translate(program, state): # -> {our name: tensor}; a name without a translation is kept, and fits nowhere
-    begins = {k: max((b for b in program.names if k.startswith(b)), key=len, default='') for k in state}
+    state = _joined(program, state)
+    begins = {k: max((b for b in program.names if k.startswith(b)), key=len, default='')
+              for k in state if not k.startswith(program.spare)}
     return {program.names.get(b, '')+k[len(b):]: state[k] for k, b in begins.items()}
 
 def _misfits(want, got): # {our name: tensor} twice -> what does not fit, in words
@@ -81,9 +110,9 @@ def _misfits(want, got): # {our name: tensor} twice -> what does not fit, in wor
     found = {'missing': lacking, 'left over': [k for k in got if k not in want], 'of another shape': shapes}
     return [f'{len(v)} {k} ({", ".join(v[:2])}{", ..." if len(v) > 2 else ""})' for k, v in found.items() if v]
 
-# %% ../../nbs/78b_papers.official.ipynb #3597f8e1
+# %% ../../nbs/78b_papers.official.ipynb #69bfd52f
 def load_official(
-    name,       # whose program: 'canet' | 'panet' | 'pfenet'
+    name,       # whose program: 'canet' | 'hsnet' | 'imr_hsnet' | 'panet' | 'pfenet'
     path,       # the file that it saved
     **options,  # of our system, over those that the file shows, see its `Cfg`
 )->System:      # in evaluation mode, with `.card` and `.size`

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['list_models', 'create_model', 'save_pretrained', 'load', 'bundled_models']
 
-# %% ../../nbs/79_papers.zoo.ipynb #e9096821
+# %% ../../nbs/79_papers.zoo.ipynb #bf7a169e
 from pathlib import Path
 
 from ..core import DataError, one_of
@@ -13,6 +13,9 @@ from ..features.backbone import bundled_weights
 from .apanet import APANet
 from .canet import CANet
 from .crcnet import CRCNet
+from .hsnet import HSNet
+from .imr_hsnet import IMRHSNet
+from .imr_pfenet import IMRPFENet
 from .panet import PANet
 from .pfenet import PFENet
 from .pfenet_crc import PFENetCRC
@@ -20,8 +23,8 @@ from .simpropnet import SimPropNet
 from .system import System, make_cfg, read_weights, save_weights
 from ..train.loop import fit
 
-# %% ../../nbs/79_papers.zoo.ipynb #d66945b6
-_SYSTEMS = {c.name: c for c in (PANet, CANet, PFENet, SimPropNet, CRCNet, PFENetCRC, APANet)}
+# %% ../../nbs/79_papers.zoo.ipynb #155baf55
+_SYSTEMS = {c.name: c for c in (PANet, CANet, PFENet, SimPropNet, CRCNet, PFENetCRC, APANet, HSNet, IMRHSNet, IMRPFENet)}
 
 def list_models(): # -> names for `create_model`
     "The systems of this package"

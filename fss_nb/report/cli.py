@@ -192,7 +192,7 @@ def _systems(name, m, baselines):
         print(_one_line(f'note: the column of the pixel forest is left out; {e}'), file=sys.stderr)
     return systems
 
-# %% ../../nbs/89_report.cli.ipynb #c677cc8f
+# %% ../../nbs/89_report.cli.ipynb #a9f158e2
 @app.command('eval')
 def _eval(
     model:_Model='panet-tiny-toy',
@@ -206,7 +206,8 @@ def _eval(
     episodes:Annotated[Optional[int], typer.Option(help="without it the protocol's number")]=None,
     classes:Annotated[Optional[str], typer.Option(help='only these, with commas between')]=None,
     split:Annotated[Optional[str], typer.Option(help='train or test pictures')]=None,
-    baselines:Annotated[bool, typer.Option(help='two rivals beside the model')]=True,
+    seeds:Annotated[Optional[str], typer.Option(help='coarse masks instead of outlines, e.g. clip-tiny-toy')]=None,
+    baselines:Annotated[bool, typer.Option(help='two rivals beside the model; not with --seeds')]=True,
     json:_Json=None,
 ):
     "Evaluate a model on a benchmark, class by class, beside two rivals"
@@ -217,11 +218,23 @@ def _eval(
     if fold is None and b.name == 'toy': fold = m.card.get('fold', 0)
     names = None if classes is None else [c.strip() for c in classes.split(',')]
     ps, few = _protocols(b, protocol, fold, names, shots, _given(size=size, seed=seed, episodes=episodes, split=split))
-    results = ladder(_systems(Path(model).name, m, baselines), b, ps, _bars())
+    change = _seeder(seeds, m, b)
+    results = ladder(_systems(Path(model).name, m, baselines and not seeds), b, ps, _bars(), change)
     reports = {n: over_folds(list(rs.values())) for n, rs in results.items()}
     table = by_class(reports, _notes(reports, ps, few))
     print(table)
     _write_json(json, dict(left_out=few, reports={n: r.to_dict() for n, r in reports.items()}))
+
+# %% ../../nbs/89_report.cli.ipynb #79418062
+def _seeder(name, m, b):
+    "What makes coarse masks of a test, if it was named"
+    if name is None: return None
+    from fss_nb.core import OptionError
+    from fss_nb.papers.imr_hsnet import Seeded
+    from fss_nb.train.seeds import seeder
+    if isinstance(m, Seeded): return seeder(name, b)
+    raise OptionError(f'eval: found --seeds {name} with {m.name}, which reads outlines, want a system that starts from '
+                      'coarse masks, e.g. imr_hsnet; leave --seeds out')
 
 def _notes(reports, ps, few):
     "What the numbers are, in a sentence, and what they are not"
@@ -230,10 +243,11 @@ def _notes(reports, ps, few):
     text = [f'IoU in percent, means with 95 % intervals; {p.benchmark}, {folds}, {p.ways}-way {p.shots}-shot,',
             f'{r.episodes} episodes at {p.size}x{p.size}, protocol {p.name}.']
     if len(ps) > 1: text.append('Means are over folds.')
+    if r.change: text.append(f'Coarse masks by {r.change} instead of outlines.')
     if few: text.append(f"LEFT OUT, without {p.shots+1} pictures that show enough of it: {', '.join(few)}.")
     return ' '.join(text)
 
-# %% ../../nbs/89_report.cli.ipynb #52b6133d
+# %% ../../nbs/89_report.cli.ipynb #2a31a5c6
 @app.command('train')
 def _train(
     recipe:Annotated[str, typer.Option(help='all constants of a training, by name')]='panet-toy',
@@ -243,6 +257,7 @@ def _train(
     out:Annotated[Path, typer.Option(help='folder of runs')]=Path('runs'),
     resume:Annotated[Optional[Path], typer.Option(help='a run to take up again')]=None,
     steps:Annotated[Optional[int], typer.Option(help="without it the recipe's")]=None,
+    seeds:Annotated[Optional[str], typer.Option(help="coarse masks; without it the recipe's")]=None,
     seed:_Seed=None,
     device:Annotated[Optional[str], typer.Option(help='cpu, cuda, ...; without it a GPU if there is one')]=None,
     workers:Annotated[int, typer.Option(help='processes that read ahead')]=0,
@@ -256,7 +271,7 @@ def _train(
     name = benchmark or (get_recipe(recipe).benchmark if root else None)
     b = None if name is None else _benchmark(name, root)
     run = fit(b=b, recipe=recipe, fold=fold, out=out, resume=resume, seed=seed, device=device, workers=workers,
-              cache=cache, **_given(steps=steps))
+              cache=cache, **_given(steps=steps, seeds=seeds))
     card = trained_model(run).card
     print(f'{run.step} steps, last loss {run.metrics()[-1]["loss"]:.3f}; try it with: fss eval --model {run.path}')
     _write_json(json, dict(run=str(run.path), card=card, options=run.options, last=run.metrics()[-1]))

@@ -39,12 +39,13 @@ def rivals(): # -> {row of the table: system}, the trained PANet left out
     return {'all foreground': AllForeground(), 'random features': random_panet(), 'colour histogram': ColourHistogram(),
             'training-free prototypes': create_model('panet', backbone='tiny', pretrained='toy')}
 
-# %% ../../nbs/86_report.first_light.ipynb #6aa0e232
+# %% ../../nbs/86_report.first_light.ipynb #c6a43f46
 def ladder(
     systems,        # {row of the table: system}
     b,              # the benchmark
     protocols,      # {key: `Protocol`}, e.g. a key for each number of shots
     progress=True,  # show a bar
+    change=None,    # done to every episode first, see `evaluate`
 ):                  # -> {row: {key: `Report`}}
     "Reports of all systems on the same episodes"
     results, size = {name: {} for name in systems}, {k: p.runs*p.episodes for k, p in protocols.items()}
@@ -52,7 +53,7 @@ def ladder(
         for name, m in systems.items():
             for k, p in protocols.items():
                 bar.set_description(f'asking {name}, {p.shots}-shot, fold {p.fold}')
-                results[name][k] = evaluate(m, b, p, progress=False)
+                results[name][k] = evaluate(m, b, p, progress=False, change=change)
                 bar.update(size[k])
     return results
 

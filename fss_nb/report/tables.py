@@ -107,7 +107,7 @@ def by_class(
         rows.append({'class': what, **{n: r.intervals[key] for n, r in reports.items()}})
     return Table(rows, best='row', note=note)
 
-# %% ../../nbs/85_report.tables.ipynb #c641295d
+# %% ../../nbs/85_report.tables.ipynb #5aec5cb7
 def over_folds(
     reports,   # `Report`s, one a fold
 )->Report:
@@ -125,7 +125,7 @@ def over_folds(
     listed = {k: [r.protocol[k] for r in reports] for k in ('fold', 'sha256')}
     folds = {**reports[0].protocol, **listed, 'classes': sum((r.protocol['classes'] for r in reports), [])}
     return Report(reports[0].model, miou.value, miou[1:], fbiou.value, fbiou[1:], per_class, E,
-                  ' '.join(r.manifest_sha256 for r in reports), folds, counts, clusters)
+                  ' '.join(r.manifest_sha256 for r in reports), folds, counts, clusters, reports[0].change)
 
 # %% ../../nbs/85_report.tables.ipynb #f38eebe4
 def whiskers(

@@ -5,10 +5,8 @@
 # %% auto #0
 __all__ = ['clip_episode', 'seeder']
 
-# %% ../../nbs/60a_train.seeds.ipynb #0a2c8c35
+# %% ../../nbs/60a_train.seeds.ipynb #8d702def
 from dataclasses import replace
-
-import torch
 
 from ..compare.clip_cam import clip_seeds
 from ..core import Episode, OptionError, one_of
