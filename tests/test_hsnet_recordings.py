@@ -1,5 +1,6 @@
-"The learner of HSNet against numbers recorded from the authors' program; skipped where the recordings are not beside the project"
+"The learner of HSNet against numbers recorded from the authors' program; skipped where FSS_NB_DATA does not lie beside the recordings"
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -11,11 +12,11 @@ from torch.nn import functional as F
 from fss_nb.core import resize
 from fss_nb.decode.squeeze import HPNLearner
 
-FIXTURES = Path(__file__).parent.parent.parent/'shared'/'fixtures'
+FIXTURES = Path(os.environ.get('FSS_NB_DATA', 'none')).parent/'fixtures'
 STAGES = ('encoder_layer4', 'encoder_layer3', 'encoder_layer2', 'encoder_layer4to3', 'encoder_layer3to2')
 CASES = {'r50': (3, 6, 4), 'vgg16': (1, 3, 3)}
 TOLERANCE = 1e-4
-pytestmark = pytest.mark.skipif(not (FIXTURES/'hsnet').exists(), reason='no recordings beside the project')
+pytestmark = pytest.mark.skipif(not (FIXTURES/'hsnet').exists(), reason='no recordings beside FSS_NB_DATA')
 
 
 def off(found, recorded): # largest error against the largest number

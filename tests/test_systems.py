@@ -1,15 +1,22 @@
 "Every system from outside: saved and brought back, on every backbone, in the tools that know only encode and decode"
 import json
+from dataclasses import replace
 
 import pytest
 import torch
 
 import fss_nb as fss
 from fss_nb.core import torch_rng
+from fss_nb.data.coarse import coarse_episode, without_support
 from fss_nb.score.check import noise_episode
 
 SYSTEMS = fss.list_models()
-NARROW = {name: {} if name == 'panet' else {'width': 8} for name in SYSTEMS}
+VOLUMES = dict(channels=(4, 4, 8))
+MEMORY = dict(gate=8, groups=4)
+NARROW = {**{name: {'width': 8} for name in SYSTEMS}, 'panet': {}, 'hsnet': VOLUMES, 'imr_pfenet': {'width': 8, **MEMORY},
+          'imr_hsnet': {**VOLUMES, **MEMORY, 'mid': 16, 'grid': (12, 12)}}
+BACKBONES = {**{name: ('vgg16', 'vgg16_bn', 'resnet50') for name in SYSTEMS if name != 'panet'},
+             'hsnet': ('vgg16', 'resnet50'), 'imr_hsnet': ('vgg16', 'resnet50')}
 
 
 def make(name, backbone='tiny', **options):
@@ -27,8 +34,7 @@ def test_saved_and_loaded(name, tmp_path):
         assert torch.equal(twin(ep), m(ep))
 
 
-@pytest.mark.parametrize('backbone', ['vgg16', 'vgg16_bn', 'resnet50'])
-@pytest.mark.parametrize('name', [n for n in SYSTEMS if n != 'panet'])
+@pytest.mark.parametrize('name, backbone', [(n, b) for n, bs in BACKBONES.items() for b in bs])
 def test_backbones(name, backbone):
     "Grids of two sizes (VGG) and of one, an odd picture, two ways"
     m, ep = make(name, backbone), noise_episode(1, 2, 1, size=(41, 57))
@@ -111,3 +117,55 @@ def test_segmenter_takes_any_system():
     for name in SYSTEMS:
         result = fss.Segmenter(make(name)).set_support(pics[:2], masks=[mask, mask]).predict(pics[2])
         assert result.mask.shape == (60, 80), name
+
+
+SEEDED = ('imr_hsnet', 'imr_pfenet')
+
+
+@pytest.mark.parametrize('name', SEEDED)
+def test_coarse_masks_are_listened_to(name):
+    "Another coarse mask of the query, or of the support, is another answer; the laws of ways and batches hold with them too"
+    m = make(name, pretrained='toy')
+    for p in m.gru.parameters():
+        torch.nn.init.normal_(p, std=.3)
+    ep = coarse_episode(fss.toy_episode(seed=2, ways=2, batch=2), .5)
+    hard = {k: (getattr(ep, k) > .5).float() for k in ('query_seeds', 'support_seeds')}     # to the official mode soft is nothing
+    ep = replace(ep, **hard)
+    with torch.no_grad():
+        out = m(ep)
+        for field in hard:
+            assert (m(replace(ep, **{field: 1-hard[field]}))-out).abs().max() > 1e-4, field
+        assert (m(ep[1])-out[1:]).abs().max() < 1e-4*out.abs().max()
+        turned = replace(ep, **{k: getattr(ep, k).flip(1) for k in ('support_imgs', 'support_masks', 'support_seeds', 'query_seeds')})
+        assert (m(turned)[:, 1:].flip(1)-out[:, 1:]).abs().max() < 1e-4*out.abs().max()
+
+
+@pytest.mark.parametrize('name', SEEDED)
+def test_no_support_is_the_query_as_its_own(name):
+    m, ep = make(name, pretrained='toy'), coarse_episode(fss.toy_episode(seed=2), .5)
+    own = replace(ep, support_imgs=ep.query_img[:, None, None], support_seeds=ep.query_seeds[:, :, None])
+    with torch.no_grad():
+        assert (m(without_support(ep))-m(own)).abs().max() < 1e-4
+    with pytest.raises(fss.ShapeError, match='neither a support picture nor a coarse mask'):
+        m(without_support(fss.toy_episode(seed=2)))
+
+
+@pytest.mark.parametrize('name', SEEDED)
+def test_empty_and_full_coarse_masks_are_answered(name):
+    "An empty activation map, one that is everywhere, and odd sizes: numbers, in logits and gradients"
+    m = make(name)
+    for value in (0., 1.):
+        ep = coarse_episode(noise_episode(1, 1, 1, size=(33, 40)), .5)
+        ep = replace(ep, support_seeds=torch.full_like(ep.support_seeds, value), query_seeds=torch.full_like(ep.query_seeds, value))
+        losses = m.losses(ep)
+        losses['total'].backward()
+        assert all(v.isfinite() for v in losses.values())
+        assert all(p.grad is None or p.grad.isfinite().all() for p in m.parameters())
+
+
+def test_hsnet_needs_a_support_and_room():
+    m = make('hsnet')
+    with pytest.raises(fss.ShapeError, match='found no support picture'):
+        m(without_support(fss.toy_episode()))
+    with pytest.raises(fss.ShapeError, match='32'):
+        m(noise_episode(1, 1, 1, size=(31, 40)))

@@ -117,7 +117,7 @@ class OneWay(System):
         tasks = each_way(*self.encode_episode(ep), ep.support_masks)
         return self.task_losses(*tasks, way_targets(ep.query_mask, ep.ways))
 
-# %% ../../nbs/70_papers.system.ipynb #c2927cfe
+# %% ../../nbs/70_papers.system.ipynb #5cd340c7
 def make_cfg(
     Cfg,        # a frozen dataclass
     options,    # dict of options given by the user
@@ -126,7 +126,9 @@ def make_cfg(
     "`Cfg` with these options; unknown ones are an `OptionError` that lists the valid"
     valid = [f.name for f in fields(Cfg)] if Cfg else []
     for k in options: one_of(k, valid, f'option of {what}')
-    return Cfg(**{k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}) if Cfg else None
+    return Cfg(**{k: _tuples(v) for k, v in options.items()}) if Cfg else None
+
+def _tuples(v): return tuple(map(_tuples, v)) if isinstance(v, list) else v       # what a JSON file made of them
 
 # %% ../../nbs/70_papers.system.ipynb #9326162e
 def save_weights(
