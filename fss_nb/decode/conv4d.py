@@ -5,10 +5,11 @@
 # %% auto #0
 __all__ = ['dense_kernel', 'CenterPivotConv4d', 'conv4d_macs', 'peak_bytes', 'conv4d_bytes']
 
-# %% ../../nbs/42_decode.conv4d.ipynb #d3cf9be3
+# %% ../../nbs/42_decode.conv4d.ipynb #67c836c6
 import math
 import weakref
 from functools import partial
+from itertools import repeat
 
 import torch
 from torch import Tensor, nn
@@ -36,8 +37,8 @@ def dense_kernel(
     w = (weight.flatten(2) @ on.reshape(k*k, -1)).unflatten(2, on.shape[2:])  # (C',C,h',w',h,w)
     return w.permute(2, 3, 0, 4, 5, 1).reshape(math.prod(on.shape[2:4])*len(weight), -1)
 
-# %% ../../nbs/42_decode.conv4d.ipynb #c511eb46
-_PIECE = {'cpu': 4 << 20}  # bytes that a cache likes; other devices like them larger
+# %% ../../nbs/42_decode.conv4d.ipynb #2770f52d
+_PIECE = {'cpu': 2 << 20}  # bytes that a cache likes; other devices like them larger
 
 def _maps(v): # (...,h,w,C) -> (N,C,h,w), stored channels-last
     return v.reshape(-1, *v.shape[-3:]).contiguous().permute(0, 3, 1, 2)
@@ -45,14 +46,35 @@ def _maps(v): # (...,h,w,C) -> (N,C,h,w), stored channels-last
 def _cells(y, like): # (N,C,h,w) -> (...,h,w,C)
     return y.permute(0, 2, 3, 1).reshape(*like.shape[:-3], *y.shape[-2:], y.shape[1])
 
-def _in_pieces(f, x, axis, n):
-    "`f` over `n` parts of `x`, joined; what is inside `f` is not kept for the backward pass, but computed again"
-    n = min(n, x.shape[axis])
-    if n == 1: return f(x)
+def _in_pieces(f, n, x, a=None, b=None): # x (M,N,...), its factors: a (M,N,...), b of what is not cut
+    "`f` over `n` parts, joined; what is inside `f` is not kept for the backward pass, but computed again"
+    n = min(n, x.shape[1])
+    if n == 1: return f(x, a, b)
     if torch.is_grad_enabled(): f = partial(checkpoint, f, use_reentrant=False, preserve_rng_state=False)
-    return torch.cat([f(part) for part in x.split(math.ceil(x.shape[axis]/n), axis)], axis)
+    xs, each = x.split(size := math.ceil(x.shape[1]/n), 1), repeat(None) if a is None else a.split(size, 1)
+    return torch.cat([f(part, by, b) for part, by in zip(xs, each)], 1)
 
-# %% ../../nbs/42_decode.conv4d.ipynb #6835aabf
+# %% ../../nbs/42_decode.conv4d.ipynb #2772a069
+class _Scaled(torch.autograd.Function):
+    "Maps (M,h,w,C,h',w') times factors (M,h,w,C) and (M,C,h',w')"
+    @staticmethod
+    def forward(ctx, v, a, b):
+        ctx.save_for_backward(v, a, b)
+        return (v*a[..., None, None]).mul_(b[:, None, None])
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, g):
+        (v, a, b), g = ctx.saved_tensors, g.contiguous()
+        to_v = (g*a[..., None, None]).mul_(b[:, None, None]) if ctx.needs_input_grad[0] else None
+        t, b = g*v, b[:, None, None]
+        return to_v, (t*b).sum((4, 5)), t.mul_(a[..., None, None]).sum((1, 2))
+
+def _scaled(v, a=None, b=None): # (M,h,w,h',w',C), (M,h,w,C), (M,h',w',C) -> (M,h,w,h',w',C)
+    if a is None: return v
+    return _Scaled.apply(v.movedim(-1, 3).contiguous(), a, b.movedim(-1, 1)).movedim(3, -1)
+
+# %% ../../nbs/42_decode.conv4d.ipynb #12472bb0
 class CenterPivotConv4d(nn.Module):
     "Two 2D convolutions whose sum sees a pair of cells from the query's side and from the support's"
     def __init__(self,
@@ -67,13 +89,18 @@ class CenterPivotConv4d(nn.Module):
         self.conv2 = nn.Conv2d(c_in, c_out, k, stride, padding=k//2)
         self.budget = budget
 
-    def forward(self, x:Tensor): # (M,C,ha,wa,hb,wb) stored in any order -> (M,C',ha,wa,hb',wb')
+    def forward(self,
+        x:Tensor,  # (M,C,ha,wa,hb,wb) stored in any order
+        *factors,  # of x, or none: of the query's cells (M,C,ha,wa), of the support's (M,C,hb,wb)
+    )->Tensor:     # (M,C',ha,wa,hb',wb')
         _check_pairs(x, self.conv1.in_channels)
         v, s = x.permute(0, 2, 3, 4, 5, 1), self.conv2.stride[0]
         near = v[:, :, :, ::s, ::s].permute(0, 3, 4, 1, 2, 5)                  # (M,hb',wb',ha,wa,C)
         n_support, n_query = self._parts(v, near)
-        out = _in_pieces(self._support, v, 1, n_support)
-        more = _in_pieces(self._query, near, 1, n_query).permute(0, 3, 4, 1, 2, 5)
+        q, of_s = (f.permute(0, 2, 3, 1) for f in factors) if factors else (None, None)
+        out = _in_pieces(self._support, n_support, v, q, of_s)
+        if factors: of_s = of_s[:, ::s, ::s]
+        more = _in_pieces(self._query, n_query, near, of_s, q).permute(0, 3, 4, 1, 2, 5)
         out = out+more if torch.is_grad_enabled() else out.add_(more)
         return out.permute(0, 5, 1, 2, 3, 4)
 
@@ -82,7 +109,7 @@ def _check_pairs(x, c):
         raise ShapeError(f'CenterPivotConv4d: found {tuple(x.shape)}, want (M,{c},ha,wa,hb,wb); '
                          'the first two of the four grid axes are the query\'s')
 
-# %% ../../nbs/42_decode.conv4d.ipynb #59ed5d8f
+# %% ../../nbs/42_decode.conv4d.ipynb #ccab70dc
 def _parts(self, v, near):
     "In how many pieces to copy: query rows for the support's sum, support rows for the query's"
     limit, piece = self.budget or math.inf, _PIECE.get(v.device.type, 64 << 20)
@@ -90,11 +117,15 @@ def _parts(self, v, near):
     n_support = 1 if v.is_contiguous() else math.ceil(v.numel()*v.element_size()/min(limit, piece))
     return n_support, max(1, math.ceil((near.numel()+result)*v.element_size()/limit))
 
-def _query(self, near): # (M,rows,wb',ha,wa,C) -> (M,rows,wb',ha,wa,C')
-    return _cells(self.conv1(_maps(near)), near)
+def _query(self, near, a, b): # (M,rows,wb',ha,wa,C), factors -> (M,rows,wb',ha,wa,C')
+    return _cells(self.conv1(_maps(_scaled(near, a, b))), near)
 
-def _support(self, v): # (M,rows,wa,hb,wb,C) -> (M,rows,wa,hb',wb',C')
-    conv, grid = self.conv2, v.shape[3:5]
+def _support(self, v, a, b): # (M,rows,wa,hb,wb,C), factors -> (M,rows,wa,hb',wb',C')
+    if not v.is_contiguous():
+        v = torch.stack(v.unbind(-1), 3).movedim(3, -1)                # channel after channel is a quicker copy
+        if not (v.requires_grad or v.count_nonzero()):                 # nothing here: one map stands for all
+            return self._support(v[:, :1, :1].contiguous(), None, None).repeat(1, *v.shape[1:3], 1, 1, 1)
+    v, conv, grid = _scaled(v, a, b), self.conv2, v.shape[3:5]
     if math.prod(grid) >= math.prod(conv.kernel_size): return _cells(conv(_maps(v)), v)
     small = [math.ceil(n/conv.stride[0]) for n in grid]
     w, b = dense_kernel(conv.weight, grid, conv.stride[0]), conv.bias.repeat(math.prod(small))
@@ -146,7 +177,7 @@ def peak_bytes(
     with _Bytes() as count: f()
     return count.peak
 
-# %% ../../nbs/42_decode.conv4d.ipynb #3d4c7bee
+# %% ../../nbs/42_decode.conv4d.ipynb #5627e0af
 def conv4d_bytes(
     shape,       # (M,C,ha,wa,hb,wb) of the input
     c_out,       # channels of the result
@@ -159,5 +190,5 @@ def conv4d_bytes(
     query, small = shape[0]*math.prod(shape[2:4]), math.prod(_small(shape, stride))
     size, near, result = (itemsize*query*n for n in (shape[1]*math.prod(shape[4:]), shape[1]*small, c_out*small))
     n = min(math.ceil(size/_PIECE['cpu']), shape[2])                           # pieces
-    first = max(math.ceil(size/n), result*(n > 1)) if copied else 0    # a piece; all answers joined
+    first = max(2*math.ceil(size/n), result*(n > 1)) if copied else 0          # two copies of a piece; all joined
     return max(first, near+result*(1+train))

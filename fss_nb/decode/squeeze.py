@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['NormRelu', 'Squeeze', 'mix', 'HPNLearner']
 
-# %% ../../nbs/43_decode.squeeze.ipynb #09574663
+# %% ../../nbs/43_decode.squeeze.ipynb #fdf60f9c
 import math
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -60,7 +61,7 @@ class NormRelu(nn.GroupNorm): # arguments and parameters are those of nn.GroupNo
         y = _GroupNorm.apply(flat, self.weight, self.bias, self.num_groups, self.eps)
         return y.relu_().view(v.shape).permute(0, 5, 1, 2, 3, 4)
 
-# %% ../../nbs/43_decode.squeeze.ipynb #29a85600
+# %% ../../nbs/43_decode.squeeze.ipynb #eec01a29
 class Squeeze(nn.Sequential):
     "Three times convolution, norm, ReLU: the support's grid shrinks, the channels grow"
     def __init__(self,
@@ -79,12 +80,13 @@ class Squeeze(nn.Sequential):
         super().__init__(*layers)
         self.budget = budget
 
-    def forward(self, x:Tensor): # (M,C,ha,wa,hb,wb) -> (M,C',ha,wa,hb',wb')
+    def forward(self, x:Tensor, *factors): # (M,C,ha,wa,hb,wb), those of the convolution -> (M,C',ha,wa,hb',wb')
         for i in range(0, len(self), 3):
-            def step(x, i=i): return self[i+1](self[i](x))
+            def step(*x, i=i): return self[i+1](self[i](*x))
             limit = self.budget if self.budget and torch.is_grad_enabled() else math.inf
-            lean = _kept(self[i], x.shape, x.element_size()) > limit
-            x = checkpoint(step, x, use_reentrant=False, preserve_rng_state=False) if lean else step(x)
+            if _kept(self[i], x.shape, x.element_size()) > limit:
+                step = partial(checkpoint, step, use_reentrant=False, preserve_rng_state=False)
+            x, factors = step(x, *factors), ()
         return x
 
 def _result(conv, shape): # shape of the input -> shape of the result
@@ -114,7 +116,7 @@ def mix(
         if size != tuple(deep.shape[a] for a in axes): deep = _onto(deep, size, axes)
     return shallow+deep.to(shallow.dtype)
 
-# %% ../../nbs/43_decode.squeeze.ipynb #15a50805
+# %% ../../nbs/43_decode.squeeze.ipynb #23c97c94
 _STAGES = ('layer4', 'layer3', 'layer2')                  # coarse to fine; so is every argument below
 
 class HPNLearner(nn.Module):
@@ -136,12 +138,16 @@ class HPNLearner(nn.Module):
         self.decoder1 = nn.Sequential(conv(c, c), nn.ReLU(), conv(c, c//2), nn.ReLU())
         self.decoder2 = nn.Sequential(conv(c//2, c//2), nn.ReLU(), conv(c//2, 2))
 
-    def neck(self, corrs:dict): # {stage: (M,n,ha,wa,hb,wb)} -> C (M,128,h,w) on layer2's query grid
+    def neck(self,
+        corrs:dict,   # {stage: (M,n,ha,wa,hb,wb)}
+        factors=None, # of them, {stage: (of query cells (M,n,ha,wa), of support cells (M,n,hb,wb))}
+    )->Tensor:        # C (M,128,h,w) on layer2's query grid
         if set(corrs) != set(_STAGES):
             raise ShapeError(f'HPNLearner: found correlations of {", ".join(corrs) or "no stage"}, '
                              f'want {", ".join(_STAGES)}; name the stages as the pyramid does')
-        f3 = self.encoder_layer4to3(mix(*(getattr(self, f'encoder_{s}')(corrs[s]) for s in _STAGES[:2])))
-        return self.encoder_layer3to2(mix(f3, self.encoder_layer2(corrs['layer2']))).mean((4, 5))
+        def squeezed(s): return getattr(self, f'encoder_{s}')(corrs[s], *(factors or {}).get(s, ()))
+        f3 = self.encoder_layer4to3(mix(squeezed('layer4'), squeezed('layer3')))
+        return self.encoder_layer3to2(mix(f3, squeezed('layer2'))).mean((4, 5))
 
     def head(self, c:Tensor): # C (M,128,h,w) -> logits (M,2,2h,2w)
         y = self.decoder1(c)

@@ -20,7 +20,9 @@ from ..refine.shots import vote
 from ..refine.ways import each_way, join_ways, way_targets
 from ..score.losses import cross_entropy
 
-# %% ../../nbs/78_papers.imr_hsnet.ipynb #c94a5492
+# %% ../../nbs/78_papers.imr_hsnet.ipynb #f4404b10
+def _first(x, n): return x if len(x) == n else x[:n] # a slice of everything would copy its gradient
+
 class Seeded:
     "Base of systems that start from coarse masks: subclasses give `refine`, about one query and one support"
     def tasks(self, f_query, f_support, masks, seeds=None): # as `decode`
@@ -59,7 +61,7 @@ class Seeded:
         each = [self.step_losses(self.refine(f_q, f, m, m_q), target, t) for f, m, t in zip(f_s, m_s, truths)]
         return {k: sum(e[k] for e in each)/len(each) for k in each[0]}
 
-# %% ../../nbs/78_papers.imr_hsnet.ipynb #6fa9b303
+# %% ../../nbs/78_papers.imr_hsnet.ipynb #3c18eebc
 class IMR(Seeded):
     "IMR around a host: subclasses give `mid`, `meet`, `compare` and `head`"
     def make_memory(self, c_mid, width): # channels of a picture's features and of the comparison
@@ -79,9 +81,9 @@ class IMR(Seeded):
         for t in range(self.cfg.steps):
             m, n = resize(masks[-1], grid, True), len(mid) if both or t < self.cfg.steps-1 else len(m_q)
             old, C = C, self.note(f'C {t+1}', self.compare(pair, masks, C, n))
-            if C is not old: seen = seen_mid[:n]+self.gru.see(C, 1)
-            C, m = C[:n], m[:n]
-            h = self.note(f'h {t+1}', self.gru(seen[:n]+self.gru.see(m), h[:n]))                  # Eq. 4
+            if C is not old: seen = _first(seen_mid, n)+self.gru.see(C, 1)
+            C, m, h, same = (_first(x, n) for x in (C, m, h, seen))
+            h = self.note(f'h {t+1}', self.gru(same, h, m))                                       # Eq. 4
             raw = self.head(C+h)                                                                  # Eq. 5
             out.append(self.res(torch.cat([raw, resize(m, raw.shape[-2:], True)], 1)))            # Eq. 6
             masks.append(self.note(f'masks {t+1}', out[-1].softmax(1)[:, 1:]))
@@ -121,7 +123,7 @@ class _Pair(NamedTuple):
     corr:dict     # {stage: (M,n,h,w,h',w')}
     lengths:dict  # {stage: (M,n,h,w) of the query's features, the same of the support's}
 
-# %% ../../nbs/78_papers.imr_hsnet.ipynb #7c327d06
+# %% ../../nbs/78_papers.imr_hsnet.ipynb #056955ec
 class IMRHSNet(IMR, HSNet):
     "HSNet that begins with coarse masks of both pictures and makes them better, step by step"
     name, Cfg, default_backbone = 'imr_hsnet', IMRHSNetCfg, 'resnet50'
@@ -152,13 +154,14 @@ class IMRHSNet(IMR, HSNet):
     def compare(self, pair, masks, old, n): # masks: all so far, (2M,1,h,w), seeds first -> C (n,width,h,w)
         return (self.look_official if self.cfg.mask_mode == 'official' else self.look_paper)(pair, masks, old, n)
 
-    def necks(self, corr, transposed=None): # {stage: (M,n,h,w,h',w')}, the support's -> C (2M,..), without it (M,..)
-        C = self.hpn_learner.neck({s: self.note(f'correlation {s}', v) for s, v in corr.items()})
-        if transposed is None: return C
-        turned = {s: v.permute(0, 1, 4, 5, 2, 3) for s, v in transposed.items()}
-        return torch.cat([C, self.hpn_learner.neck(turned)])
+    def necks(self, corr, q_side, s_side=None): # {stage: (M,n,h,w,h',w')}, {stage: factors of rows, of columns}
+        "-> C (2M,width,h,w); without factors for the support's side, (M,width,h,w)"
+        C = self.hpn_learner.neck({s: self.note(f'correlation {s}', v) for s, v in corr.items()}, q_side)
+        if s_side is None: return C
+        turned = {s: v.permute(0, 1, 4, 5, 2, 3) for s, v in corr.items()}
+        return torch.cat([C, self.hpn_learner.neck(turned, {s: (col, row) for s, (row, col) in s_side.items()})])
 
-# %% ../../nbs/78_papers.imr_hsnet.ipynb #6f796bb6
+# %% ../../nbs/78_papers.imr_hsnet.ipynb #f9358166
 def _factor(m, length, mask): # (M,1,h,w), (M,n,h,w) -> (M,n,h,w): similarities of a masked cell, as a share
     return m*(length+_EPS)/(m*length+_EPS) if mask == 'before' else m.expand_as(length)
 
@@ -167,30 +170,16 @@ def _paper(self, pair, masks, old, n):
     def side(i, m): # -> {stage: (M,n,h,w)}
         return {k: _factor(resize(m, l[i].shape[-2:], True), l[i], self.cfg.mask) for k, l in pair.lengths.items()}
     q, s = (side(i, m) for i, m in enumerate(masks[-1].chunk(2)))
-    corr = {k: v*s[k].to(v.dtype)[:, :, None, None] for k, v in pair.corr.items()}
-    if n < len(masks[-1]): return self.necks(corr)
-    return self.necks(corr, {k: v*q[k].to(v.dtype)[..., None, None] for k, v in pair.corr.items()})
+    both = {k: (q[k].to(v.dtype), s[k].to(v.dtype)) for k, v in pair.corr.items()}
+    on_s = {k: (torch.ones_like(row), col) for k, (row, col) in both.items()}
+    on_q = {k: (row, torch.ones_like(col)) for k, (row, col) in both.items()}
+    return self.necks(pair.corr, on_s, None if n < len(masks[-1]) else on_q)
 
-class _Scaled(torch.autograd.Function):
-    "A volume (M,n,h,w,h',w') times factors of rows (M,n,h,w) and columns (M,n,h',w'); gradients of the factors"
-    @staticmethod
-    def forward(ctx, v, row, col):
-        ctx.save_for_backward(v, row, col)
-        return (v*row[..., None, None]).mul_(col[:, :, None, None])
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx, g):
-        v, row, col = ctx.saved_tensors
-        t = (g*v).flatten(4).flatten(2, 3)                                                # (M,n,h·w,h'·w')
-        to_row, to_col = t @ col.flatten(2)[..., None], row.flatten(2)[:, :, None] @ t
-        return None, to_row.view(row.shape), to_col.view(col.shape)
-
-# %% ../../nbs/78_papers.imr_hsnet.ipynb #9b29831f
+# %% ../../nbs/78_papers.imr_hsnet.ipynb #d6215cf0
 def _official(self, pair, masks, old, n):
     "Every mask multiplies features that earlier masks have multiplied; where the norm undoes it, `old` is right"
     alone = n < len(masks[-1])                                                     # only the query is asked for
-    if old is None: return self.necks(pair.corr, None if alone else pair.corr)
+    if old is None: return self.necks(pair.corr, {}, None if alone else {})
     (q0, s0), *more = (m.chunk(2) for m in masks)
     sides = [s0, *(q for q, _ in more)], [q0, *(s for _, s in more)]               # the first masks are exchanged
     ratios, moved = {}, old.new_zeros(len(q0))
@@ -203,8 +192,9 @@ def _official(self, pair, masks, old, n):
     at = (moved > self.cfg.same).nonzero()[:, 0]                                   # pairs to be looked at again
     if not len(at): return old
     pick = (lambda x: x) if len(at) == len(moved) else (lambda x: x[at])
-    corr = {k: _Scaled.apply(pick(v), *(pick(r).to(v.dtype) for r in ratios[k])) for k, v in pair.corr.items()}
-    new = self.necks(corr, None if alone else corr)
+    corr = {k: pick(v) for k, v in pair.corr.items()}
+    by = {k: tuple(pick(r).to(corr[k].dtype) for r in both) for k, both in ratios.items()}
+    new = self.necks(corr, by, None if alone else by)
     if len(at) == len(moved): return new
     return old[:n].index_copy(0, at if alone else torch.cat([at, at+len(moved)]), new)
 

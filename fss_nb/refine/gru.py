@@ -12,7 +12,19 @@ from torch.nn import functional as F
 
 from ..core import ShapeError, one_of, resize
 
-# %% ../../nbs/46a_refine.gru.ipynb #544baf51
+# %% ../../nbs/46a_refine.gru.ipynb #b204b270
+def _conv(x, first, weight, bias=None): # (M,C,h,w), the layer whose weights these are -> (M,C',h,w)
+    if weight.shape[-1] > 1: return F.conv2d(x, weight, bias, padding=first.padding)
+    rows = x.permute(0, 2, 3, 1).flatten(0, 1)[:, :, None]                     # (M·h,w,1,C)
+    y = F.conv2d(rows.permute(0, 3, 1, 2), weight, bias).permute(0, 2, 3, 1)
+    return y.reshape(*x.shape[:1], *x.shape[2:], -1).permute(0, 3, 1, 2)
+
+def _look(gate, seen, h, now): # of a gate's weights, the first are those of `now`, the last those of the memory
+    first, x, n = gate[0], h if now is None else torch.cat([now, h], 1), h.shape[1]
+    weight = torch.cat([first.weight[:, :x.shape[1]-n], first.weight[:, -n:]], 1)
+    return gate[1:](seen+_conv(x, first, weight, first.bias))
+
+# %% ../../nbs/46a_refine.gru.ipynb #ccfa21e3
 class ConvGRU(nn.Module):
     "One step of a gated memory on a map: what was seen and the old memory give the new memory"
     def __init__(self,
@@ -40,15 +52,13 @@ class ConvGRU(nn.Module):
         if at+x.shape[1] > self.c_in:
             raise ShapeError(f'ConvGRU: {x.shape[1]} channels from {at} on, want up to {self.c_in} in all; leave out the memory')
         first = [g[0] for g in (self.z, self.r, self.h)]
-        return F.conv2d(x, torch.cat([c.weight[:, at:at+x.shape[1]] for c in first]), padding=first[0].padding)
+        return _conv(x, first[0], torch.cat([c.weight[:, at:at+x.shape[1]] for c in first]))
 
     def forward(self,
-        seen:Tensor, # (M,3·C,h,w): sum of what `see` said of all channels
+        seen:Tensor, # (M,3·C,h,w): sum of what `see` said of all channels but those of `now`
         h:Tensor,    # (M,width,h,w) the memory
+        now=None,    # (M,n,h,w) the first n channels of all that is seen, if they are new in each step
     )->Tensor:       # (M,width,h,w) the new memory
-        def look(gate, seen, h):
-            first = gate[0]
-            return gate[1:](seen+F.conv2d(h, first.weight[:, self.c_in:], first.bias, padding=first.padding))
         to_z, to_r, to_h = seen.chunk(3, 1)
-        z, r = look(self.z, to_z, h).sigmoid(), look(self.r, to_r, h).sigmoid()
-        return (1-z)*h + z*look(self.h, to_h, r*h).tanh()
+        z, r = _look(self.z, to_z, h, now).sigmoid(), _look(self.r, to_r, h, now).sigmoid()
+        return (1-z)*h + z*_look(self.h, to_h, r*h, now).tanh()
