@@ -5,12 +5,13 @@
 # %% auto #0
 __all__ = ['paper_size_episode', 'official_head', 'official_loss', 'race', 'photo_sized_episode', 'bench']
 
-# %% ../../nbs/87_report.bench.ipynb #abddc2d7
+# %% ../../nbs/87_report.bench.ipynb #e495bb87
 import os
 import subprocess
 import sys
 import tempfile
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from statistics import median
 from time import perf_counter, process_time
@@ -23,7 +24,7 @@ from PIL import Image
 from torch.nn import functional as F
 
 from ..compare.condition import attend, attention_matrix
-from ..core import Episode, FssError, torch_rng
+from ..core import Episode, FssError, one_of, torch_rng
 from ..data.episodes import episode_loader
 from ..data.pascal import Pascal5i
 from ..data.protocol import protocol
@@ -279,24 +280,29 @@ def _some_classes(voc): # that two test pictures show
     ix = Pascal5i(voc).index('test')
     return [c for c in range(1, 21) if (ix.cls == c).sum() > 1][:2]
 
-# %% ../../nbs/87_report.bench.ipynb #36643b35
+# %% ../../nbs/87_report.bench.ipynb #cf2199bb
+def _panet_lines(repeats):
+    for kind in ('head', 'train'):
+        yield _race_line(kind, repeats)
+        if sys.platform == 'linux': yield _memory_line(kind)
+
+def _decoder_lines(system, repeats):
+    for kind in _DECODERS[system].theirs:
+        yield _decoder_line(system, kind, repeats)
+        if sys.platform == 'linux': yield _decoder_memory_line(system, kind)
+
+_MEASURES = {'panet': _panet_lines, **{s: partial(_decoder_lines, s) for s in _DECODERS}, 'attention': _attention_lines,
+             'finetuning': lambda repeats: [_finetune_line()], 'toy': lambda repeats: [_toy_line()], 'data': _data_lines,
+             'first_mask': lambda repeats: [_first_mask_line()]}
+
 def bench(
     repeats=5,  # timed calls of each way in a race
+    only=None,  # what is measured, e.g. 'hsnet'; None: everything
 ):              # yields one dict a measure
     "All measures, one after the other, on one thread"
+    names = _MEASURES if only is None else [one_of(only, _MEASURES, 'measure')]
     threads = torch.get_num_threads()
     try:
         torch.set_num_threads(1)
-        for kind in ('head', 'train'):
-            yield _race_line(kind, repeats)
-            if sys.platform == 'linux': yield _memory_line(kind)
-        for system in _DECODERS:
-            for kind in _DECODERS[system].theirs:
-                yield _decoder_line(system, kind, repeats)
-                if sys.platform == 'linux': yield _decoder_memory_line(system, kind)
-        yield from _attention_lines(repeats)
-        yield _finetune_line()
-        yield _toy_line()
-        yield from _data_lines(repeats)
-        yield _first_mask_line()
+        for name in names: yield from _MEASURES[name](repeats)
     finally: torch.set_num_threads(threads)

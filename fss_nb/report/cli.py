@@ -276,16 +276,17 @@ def _train(
     print(f'{run.step} steps, last loss {run.metrics()[-1]["loss"]:.3f}; try it with: fss eval --model {run.path}')
     _write_json(json, dict(run=str(run.path), card=card, options=run.options, last=run.metrics()[-1]))
 
-# %% ../../nbs/89_report.cli.ipynb #9abf9eed
+# %% ../../nbs/89_report.cli.ipynb #5d23c91f
 @app.command('bench')
 def _bench(
     repeats:Annotated[int, typer.Option(help='timed calls of each way in a race')]=5,
+    only:Annotated[Optional[str], typer.Option(help='one system or task, e.g. hsnet; without it everything')]=None,
     json:_Json=None,
 ):
     "Measure speed and memory beside the official way; one JSON line a measure"
     from fss_nb.report.bench import bench
     lines = []
-    for line in bench(repeats): lines.append(line); print(jsons.dumps(line), flush=True)
+    for line in bench(repeats, only): lines.append(line); print(jsons.dumps(line), flush=True)
     _write_json(json, lines)
 
 @app.command('demo')
