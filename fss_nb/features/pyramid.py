@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = ['Pyramid', 'create_pyramid']
 
-# %% ../../nbs/23_features.pyramid.ipynb #20de4246
+# %% ../../nbs/23_features.pyramid.ipynb #043cad36
 from collections import OrderedDict
 
 from torch import Tensor, nn
 from torchvision.models.feature_extraction import create_feature_extractor
 
-from ..core import DataError, ShapeError, one_of
+from ..core import ShapeError, one_of
 from .backbone import create_backbone
 
 # %% ../../nbs/23_features.pyramid.ipynb #5019035f
@@ -89,21 +89,3 @@ def create_pyramid(
     taps = _tiny_taps() if name == 'tiny' else _vgg_taps() if name == 'vgg16' else _resnet_taps(name)
     channels = dict(tiny=(64, 96, 96), vgg16=(512, 512, 512)).get(name, (512, 1024, 2048))
     return Pyramid(_unrolled(name, pretrained), taps, dict(zip(_STAGES, channels)))
-
-# %% ../../nbs/23_features.pyramid.ipynb #6b2a8ef6
-def _load(self,
-    state,      # state dict with torchvision's names; a classifier's `fc.*` and `classifier.*` are passed over
-    prefix='',  # what the names begin with, e.g. 'backbone.'
-):
-    "Weights from a state dict, all of them or a `DataError`"
-    names = (k for k in state if k.startswith(prefix))
-    new = {k[len(prefix):]: state[k] for k in names if not k[len(prefix):].startswith(('fc.', 'classifier.'))}
-    old = {k for k in self.state_dict() if not k.endswith('num_batches_tracked')}    # early checkpoints have none
-    missing, unknown = sorted(old-new.keys()), sorted(new.keys()-self.state_dict().keys())
-    if missing or unknown:
-        raise DataError(f'Pyramid.load: found {len(missing)} names missing and {len(unknown)} unknown, '
-                        f'such as {(missing+unknown)[0]}, want those of this network behind {prefix!r}; '
-                        'check which network was saved, and the prefix')
-    self.load_state_dict(new)
-
-Pyramid.load = _load
