@@ -64,8 +64,8 @@ def _check_recipe(r):
         raise OptionError(f'recipe {r.name}: found {name}={v!r}, want {kind} {span}; change {name}')
     object.__setattr__(r, 'milestones', tuple(r.milestones))          # a list, when read from a file
 
-# %% ../../nbs/60_train.recipe.ipynb #b88deeba
-def _decoder(system, steps, lr=1e-3, width=64, **options):
+# %% ../../nbs/60_train.recipe.ipynb #31a819a9
+def _decoder(system, steps, lr=1e-3, **options):
     "What all systems with a decoder share on the toy benchmark"
     return Recipe(f'{system}-toy', system,
         backbone='tiny', pretrained='toy',        # ours: the bundled backbone, frozen as in all these papers
@@ -74,12 +74,13 @@ def _decoder(system, steps, lr=1e-3, width=64, **options):
         steps=steps, batch=16,                    # ours: what a processor core does in some minutes
         optimiser='adamw', lr=lr,                 # ours: of two or three rates, the best in short trials
         weight_decay=.01, schedule='cosine',      # torch's default; ours: no milestones to choose
-        options={**({'width': width} if width else {}), **options})      # ours: a quarter of the channels
+        options=options)
 
+_NARROW = dict(width=64)                                  # ours: a quarter of the channels
 _SMALL = dict(channels=(16, 32, 64),                       # ours: half of the channels
               strides=((2, 1, 1), (2, 2, 1), (2, 2, 2)))   # ours: grids of 12, 6 and 3 cells end in 2x2, as the paper's
 
-# %% ../../nbs/60_train.recipe.ipynb #c2e78e24
+# %% ../../nbs/60_train.recipe.ipynb #31690d51
 RECIPES = {r.name: r for r in (
     Recipe('panet-pascal5i', 'panet',
         backbone='vgg16', pretrained='imagenet',  # paper, Sec. 4.1: VGG-16 initialised on ILSVRC
@@ -101,16 +102,16 @@ RECIPES = {r.name: r for r in (
         optimiser='adamw', lr=3e-4,               # ours: a usual value for AdamW, not tuned
         weight_decay=.01, schedule='cosine',      # torch's default; ours: no milestones to choose
         options={'par': 1.}),                     # paper, Sec. 3.5
-    *(_decoder(s, 400, dropout=0.) for s in ('pfenet', 'apanet')),       # ours: 64 channels are few enough
-    _decoder('simpropnet', 700, dropout=0.),
-    _decoder('pfenet_crc', 500, 2e-3, dropout=0.),
-    _decoder('crcnet', 800),
-    _decoder('canet', 1000, dropout=0., init='he'),           # ours: N(0, 0.01) is small for 64, 72_papers.canet
-    _decoder('hsnet', 400, 3e-3, width=None, **_SMALL),
-    replace(_decoder('imr_hsnet', 500, 3e-3, width=None, mask_mode='paper', **{**_SMALL, 'channels': (8, 16, 32)},
+    *(_decoder(s, 400, **_NARROW, dropout=0.) for s in ('pfenet', 'apanet')),       # ours: 64 channels are few enough
+    _decoder('simpropnet', 700, **_NARROW, dropout=0.),
+    _decoder('pfenet_crc', 500, 2e-3, **_NARROW, dropout=0.),
+    _decoder('crcnet', 800, **_NARROW),
+    _decoder('canet', 1000, **_NARROW, dropout=0., init='he'),           # ours: N(0, 0.01) is small for 64, 72_papers.canet
+    _decoder('hsnet', 400, 3e-3, **_SMALL),
+    replace(_decoder('imr_hsnet', 500, 3e-3, mask_mode='paper', **{**_SMALL, 'channels': (8, 16, 32)},
                      mid=32, gate=64, groups=4, grid=(12, 12)),
             batch=8, seeds='clip-tiny-toy'),                  # ours: both pictures are refined; the stand-in's maps
-    replace(_decoder('imr_pfenet', 400, dropout=0., gate=64, groups=4), seeds='clip-tiny-toy'),
+    replace(_decoder('imr_pfenet', 400, **_NARROW, dropout=0., gate=64, groups=4), seeds='clip-tiny-toy'),
 )}
 
 # %% ../../nbs/60_train.recipe.ipynb #859e49e4
