@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['IMAGENET_MEAN', 'IMAGENET_STD', 'FssError', 'DataError', 'OptionError', 'ShapeError', 'one_of', 'MaskKind',
-           'mask_kind', 'as_mask', 'to_image', 'to_picture', 'resize', 'resize_mask', 'iou', 'rng', 'torch_rng', 'Row',
-           'Episode']
+           'mask_kind', 'as_mask', 'to_image', 'to_picture', 'resize', 'resize_mask', 'stretch', 'iou', 'rng',
+           'torch_rng', 'Row', 'Episode']
 
 # %% ../nbs/00_core.ipynb #aac073fa
 import difflib
@@ -156,6 +156,15 @@ def resize_mask(
     rows = ((torch.arange(size[0], device=m.device)+.5)*H/size[0]).long()
     cols = ((torch.arange(size[1], device=m.device)+.5)*W/size[1]).long()
     return m[..., rows[:, None], cols]
+
+# %% ../nbs/00_core.ipynb #38809fa3
+def stretch(
+    x:Tensor,  # (...,H,W) float, of any range
+    eps=1e-7,  # added to the range
+)->Tensor:     # (...,H,W) in [0,1]
+    "Each map stretched to 0..1"
+    low, high = x.amin((-2, -1), keepdim=True), x.amax((-2, -1), keepdim=True)
+    return (x-low)/(high-low+eps)
 
 # %% ../nbs/00_core.ipynb #1118f6f8
 def iou(

@@ -5,21 +5,20 @@
 # %% auto #0
 __all__ = ['normalise', 'cosine_map', 'grad_cam', 'clip_seeds']
 
-# %% ../../nbs/39a_compare.clip_cam.ipynb #8f0131b4
+# %% ../../nbs/39a_compare.clip_cam.ipynb #0293026b
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..core import OptionError, ShapeError, one_of, resize
+from ..core import OptionError, ShapeError, one_of, resize, stretch
 
-# %% ../../nbs/39a_compare.clip_cam.ipynb #a0f0ade1
+# %% ../../nbs/39a_compare.clip_cam.ipynb #c06be715
 def normalise(
     s:Tensor,  # (...,h,w) maps of any range
     eps=1e-4,  # sigma; 1e-7 in the official program
 )->Tensor:     # (...,h,w) in [0,1); 0 throughout where a map is constant
     "Eq. 1 of the supplement: each map stretched to 0..1"
-    low, high = s.amin((-2, -1), keepdim=True), s.amax((-2, -1), keepdim=True)
-    return (s-low)/(high-low+eps)
+    return stretch(s, eps)
 
 # %% ../../nbs/39a_compare.clip_cam.ipynb #6866edec
 def _texts(t, M): # (W,D) or (M,W,D) -> (M,W,D)

@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['prior_mask']
 
-# %% ../../nbs/34_compare.prior_mask.ipynb #35067c71
+# %% ../../nbs/34_compare.prior_mask.ipynb #fa53e51d
 from torch import Tensor
 
-from ..core import ShapeError
+from ..core import ShapeError, stretch
 
 # %% ../../nbs/34_compare.prior_mask.ipynb #3ea59a8c
 def _object_cells(f, m): # (M,C,h,w), (M,h,w) -> (M,C,P)
@@ -24,7 +24,7 @@ def _best_cosine(q, s, m, eps): # (M,C,h,w), (M,C,h',w'), (M,h',w') -> (M,h·w)
     best = (s.transpose(1, 2) @ q/(lengths+eps)).amax(1)
     return best if s.shape[2] == m[0].numel() else best.clamp_min(0)
 
-# %% ../../nbs/34_compare.prior_mask.ipynb #b2a6ee1a
+# %% ../../nbs/34_compare.prior_mask.ipynb #bf942507
 def prior_mask(
     q_f:Tensor,  # (M,C,h,w) query features
     s_f:Tensor,  # (M,K,C,h',w') support features
@@ -39,6 +39,5 @@ def prior_mask(
     total = 0.
     for s, w in zip(s_f.unbind(1), m.unbind(1)):
         c = _best_cosine(q_f, s, w, eps)                              # (M,h·w)
-        low, high = c.aminmax(dim=1, keepdim=True)
-        total = total+(c-low)/(high-low+eps)
-    return (total/K).view(M, 1, *q_f.shape[-2:])
+        total = total+stretch(c.view(M, 1, *q_f.shape[-2:]), eps)
+    return total/K

@@ -5,20 +5,16 @@
 # %% auto #0
 __all__ = ['coarse_mask', 'coarse_episode', 'without_support']
 
-# %% ../../nbs/19a_data.coarse.ipynb #4e07d45f
+# %% ../../nbs/19a_data.coarse.ipynb #162335a5
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from ..core import Episode, OptionError, as_mask, resize, rng
+from ..core import Episode, OptionError, as_mask, resize, rng, stretch
 
-# %% ../../nbs/19a_data.coarse.ipynb #b795de6d
+# %% ../../nbs/19a_data.coarse.ipynb #fe3e3dc6
 _SHARES = torch.linspace(0, 1, 41)[:, None, None]
-
-def _rescaled(x): # (...,H,W) -> the same from 0 to 1; a flat map is 0
-    low, high = x.amin((-2, -1), True), x.amax((-2, -1), True)
-    return (x-low)/(high-low).clamp_min(1e-12)
 
 def coarse_mask(
     mask,         # (H,W) in {0,1,255}
@@ -32,7 +28,7 @@ def coarse_mask(
     grid = [max(1, round(n*cells/max(m.shape))) for n in m.shape]
     noise = torch.as_tensor((g or rng('coarse')).random(grid), dtype=torch.float32)
     share = torch.nn.functional.adaptive_avg_pool2d((m == 1)[None].float(), grid)[0]
-    maps = _rescaled(resize((1-_SHARES)*share+_SHARES*noise, m.shape))            # (41,H,W)
+    maps = stretch(resize((1-_SHARES)*share+_SHARES*noise, m.shape), 1e-12)       # (41,H,W)
     if not (m == 1).any(): return maps[-1]
     yes, true = (maps > .5) & (m != 255), m == 1
     got = (yes & true).flatten(1).sum(1)/(yes | true).flatten(1).sum(1)
