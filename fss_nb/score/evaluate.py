@@ -5,103 +5,109 @@
 # %% auto #0
 __all__ = ['Report', 'evaluate', 'difference']
 
-# %% ../../nbs/53_score.evaluate.ipynb #b9434d09
+# %% ../../nbs/53_score.evaluate.ipynb #c634af8b
+import os
 from dataclasses import dataclass, field, replace
 from functools import partial
 from html import escape
+from itertools import chain, zip_longest
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import interpolate
+from torch import distributed
+from torch.nn.functional import interpolate, pad
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
-from ..core import Episode, FssError, OptionError, ShapeError
+from ..core import Episode, FssError, OptionError
 from ..data.episodes import read_episode, read_masks, read_picture
 from ..data.index import Benchmark
 from ..data.protocol import Protocol, cut_as
+from ..features.cache import FeatureStore, Slots
 from ..refine.shots import vote
 from .intervals import Interval, bootstrap, paired_difference
 from .metrics import Meter, fbiou_from, miou_from
 
-# %% ../../nbs/53_score.evaluate.ipynb #ad3cb499
+# %% ../../nbs/53_score.evaluate.ipynb #f5cf023f
+class _Part(NamedTuple):
+    "A batch of one protocol"
+    which:int  # number of the protocol
+    first:int  # place of its first episode in the manifest
+    rows:list  # B rows
+
+def _parts(mans, batch_size, rank=0, ranks=1):
+    "Batches of all protocols in turn; of R processes each takes every R-th round"
+    cut = [[_Part(k, i, man.rows[i:i+batch_size]) for i in range(0, len(man), batch_size)]
+           for k, man in enumerate(mans)]
+    return [part for turns in [*zip_longest(*cut)][rank::ranks] for part in turns if part]
+
+def _keys(part, cache): # -> B lists of 1+N*K keys; without cache every appearance is a new picture
+    ids = [[row.query, *chain(*row.supports)] for row in part.rows]
+    if cache: return ids
+    return [[(*part[:2], e, j, x) for j, x in enumerate(xs)] for e, xs in enumerate(ids)]
+
+def _room(parts, cache, fit):
+    "Slots of the store: as many as fit and are of use, but never fewer than one batch needs"
+    wanted = [{*chain(*_keys(part, cache))} for part in parts]
+    return max(max(map(len, wanted)), min(fit, len(set().union(*wanted)) if cache else 0))
+
+# %% ../../nbs/53_score.evaluate.ipynb #abc6867c
 @dataclass(frozen=True)
 class _Step:
     "What one batch reads, and where it finds its features"
-    rows:list     # B rows
+    part:_Part
     new:list      # ids of the pictures to encode
     slots:list    # their places in the store
-    query:list    # (B,) places of the queries
-    support:list  # (B,N,K) places of the supports
+    query:Tensor    # (B,) places of the queries
+    support:Tensor  # (B,N,K) places of the supports
 
-def _keys(i, row, cache): # -> (1+N*K) keys of the pictures of episode i
-    ids = [row.query, *(x for ids in row.supports for x in ids)]
-    return ids if cache else [(i, j, x) for j, x in enumerate(ids)]
+def _ahead(keys, j, slots, chunk):
+    "What batch j wants, and what later ones will want, until the missing ones fill whole chunks"
+    wanted = dict.fromkeys(chain(*keys[j]))
+    missing = sum(k not in slots for k in wanted)
+    for k in chain.from_iterable(chain.from_iterable(keys[j+1:])):
+        if missing % chunk == 0 or len(wanted) == slots.room: break
+        if k not in wanted: wanted[k] = None; missing += k not in slots
+    return wanted
 
-def _plan(rows, batch_size, room, cache):
-    "Steps through the rows when the store holds `room` pictures; without cache every appearance is a new picture"
-    held, steps = {}, []                                       # key -> slot, the longest unused first
-    N, K = len(rows[0].supports), len(rows[0].supports[0])
-    for i in range(0, len(rows), batch_size):
-        part = rows[i:i+batch_size]
-        keys = [_keys(i+e, r, cache) for e, r in enumerate(part)]
-        wanted = list(dict.fromkeys(k for ks in keys for k in ks))
-        new = [k for k in wanted if k not in held]
-        for k in wanted:
-            if k in held: held[k] = held.pop(k)                # used now, so it goes to the end
-        for k in new:
-            held[k] = len(held) if len(held) < room else held.pop(next(iter(held)))
-        at = torch.tensor([[held[k] for k in ks] for ks in keys])
-        ids = [k if cache else k[2] for k in new]
-        steps.append(_Step(part, ids, [held[k] for k in new], at[:, 0], at[:, 1:].unflatten(1, (N, K))))
+def _plan(parts, room, chunk, cache):
+    "Steps through the batches when the store holds `room` pictures and encodes `chunk` at a time"
+    slots, steps, keys = Slots(room), [], [_keys(part, cache) for part in parts]
+    for j, part in enumerate(parts):
+        new, at = slots.take(_ahead(keys, j, slots, chunk))
+        at = torch.tensor([[at[k] for k in ks] for ks in keys[j]])
+        N, K = len(part.rows[0].supports), len(part.rows[0].supports[0])
+        ids = [k if cache else k[-1] for k, _ in new]
+        steps.append(_Step(part, ids, [s for _, s in new], at[:, 0], at[:, 1:].unflatten(1, (N, K))))
     return steps
 
-def _room(rows, batch_size, cache, fit):
-    "Slots of the store: as many as fit and are of use, but never fewer than one batch needs"
-    keys = [_keys(i, r, cache) for i, r in enumerate(rows)]
-    per_batch = [len({k for ks in keys[i:i+batch_size] for k in ks}) for i in range(0, len(rows), batch_size)]
-    everything = len({k for ks in keys for k in ks}) if cache else 0
-    return max(max(per_batch), min(fit, everything))
-
-# %% ../../nbs/53_score.evaluate.ipynb #53fb9d43
+# %% ../../nbs/53_score.evaluate.ipynb #c2d1ca6c
 def _how(p): # how masks are read under a protocol
     return dict(void=p.void, truth_void=p.test_void, empty=p.min_seen == 0, annotation=p.annotation, seed=p.seed)
 
+def _frame(masks): # -> (B,H,W) and B sizes
+    "Masks side by side in the largest frame, void around them"
+    H, W = (max(m.shape[d] for m in masks) for d in (0, 1))
+    full = [pad(m, (0, W-m.shape[1], 0, H-m.shape[0]), value=255) for m in masks]
+    return torch.stack(full), [tuple(m.shape) for m in masks]
+
 class _Reader(Dataset):
-    "Item j: the pictures that step j encodes (M,3,S,S), B truths (H,W), support masks (B,N,K,S,S)"
-    def __init__(self, b, p, steps): self.b, self.p, self.steps, self.view = cut_as(b, p), p, steps, p.view
+    "Item j: the pictures that step j encodes (M,3,S,S), truths (B,H,W), their sizes, support masks (B,N,K,S,S)"
+    def __init__(self, b, ps, steps): self.bs, self.ps, self.steps = [cut_as(b, p) for p in ps], ps, steps
     def __len__(self): return len(self.steps)
     def __getitem__(self, j):
-        step, p = self.steps[j], self.p
-        imgs = [read_picture(self.b, i, self.view) for i in step.new]
+        step = self.steps[j]
+        b, p = (x[step.part.which] for x in (self.bs, self.ps))
+        imgs = [read_picture(b, i, p.view) for i in step.new]
         how = dict(_how(p), original=p.judged == 'original')
-        q_msk, s_msk = zip(*(read_masks(self.b, r, self.view, **how) for r in step.rows))
+        q_msk, s_msk = zip(*(read_masks(b, r, p.view, **how) for r in step.part.rows))
         imgs = torch.stack(imgs) if imgs else torch.empty(0, 3, p.size, p.size)
-        return imgs, list(q_msk), torch.stack(s_msk)
+        return (imgs, *_frame(q_msk), torch.stack(s_msk))
 
-def _store(m, p, room_for, device):
-    "An empty store for the features of pictures; a grey picture tells their shapes"
-    f = m.encode(torch.zeros(1, 3, p.size, p.size, device=device))
-    if not isinstance(f, dict) or any(t.ndim != 4 or len(t) != 1 for t in f.values()):
-        raise ShapeError(f'evaluate: found {type(f).__name__} as features of one picture, '
-                         'want a dict of (1,C,h,w) tensors; see System.encode')
-    room = room_for(sum(t.nbytes for t in f.values()))
-    return room, {k: t.new_empty(room, *t.shape[1:]) for k, t in f.items()}
-
-def _answer(m, p, step, store, imgs, s_msk, batch_size):
-    "Logits (B,N+1,H,W) of one step; new features are written into the store"
-    for i in range(0, len(imgs), batch_size):
-        for k, f in m.encode(imgs[i:i+batch_size]).items(): store[k][step.slots[i:i+batch_size]] = f
-    f_query, f_support = ({k: s[at] for k, s in store.items()} for at in (step.query, step.support))
-    decode = partial(_votes, m) if p.k_shot == 'vote' and p.shots > 1 else m.decode
-    return decode(f_query, f_support, s_msk, (p.size, p.size))
-
-def _check_numbers(logits, rows):
-    bad = logits.isnan().flatten(1).any(1)
-    if bad.any():
-        row = rows[int(bad.nonzero()[0])]
-        raise FssError(f'evaluate: found NaN in the logits of episode {row.line}, want numbers; '
-                       'look at this episode with the trace of the model')
+def _batches(data, o): # items in order; those for a GPU in pinned memory, so nobody waits for the copy
+    return DataLoader(data, batch_size=None, num_workers=o.workers, generator=torch.Generator(),
+                      pin_memory=o.device.type == 'cuda')
 
 # %% ../../nbs/53_score.evaluate.ipynb #7de3874e
 def _votes(m, f_query, f_support, masks, size): # logits (B,2,H,W), 0 or 1
@@ -115,58 +121,125 @@ def _to_truth(logits, p, H, W): # (C,S,S) -> (C,H,W)
     size = (max(H, W),)*2 if box else (H, W)
     return interpolate(logits[None], size, mode='bilinear', align_corners=box)[0, :, :H, :W]
 
-# %% ../../nbs/53_score.evaluate.ipynb #3c1b52a1
-def _answers(m, b, p, rows, cache, batch_size, device, workers, cache_bytes):
-    "(rows, logits (B,N+1,H,W), truths) of batch after batch, in the manifest's order"
-    room, store = _store(m, p, lambda size: _room(rows, batch_size, cache, cache_bytes//size), device)
-    steps = _plan(rows, batch_size, room, cache)
-    loader = DataLoader(_Reader(b, p, steps), batch_size=None, num_workers=workers, generator=torch.Generator())
-    for step, (imgs, q_msk, s_msk) in zip(steps, loader):
-        yield step.rows, _answer(m, p, step, store, imgs.to(device), s_msk.to(device), batch_size), q_msk
+# %% ../../nbs/53_score.evaluate.ipynb #484db6e7
+class _Speed(NamedTuple):
+    "How answers are computed; none of it moves a count"
+    cache:bool
+    batch_size:int
+    device:torch.device
+    workers:int
+    cache_bytes:int
+    where:str
+    dtype:torch.dtype
 
-# %% ../../nbs/53_score.evaluate.ipynb #99264780
+def _answers(m, b, ps, parts, o):
+    "(part, logits (B,N+1,H,W), truths, their sizes) of batch after batch; all protocols have one view"
+    S, chunk = ps[parts[0].which].size, 1 if o.device.type == 'cpu' else o.batch_size
+    store = FeatureStore(m.encode, torch.zeros(1, 3, S, S), lambda each: _room(parts, o.cache, o.cache_bytes//each),
+                         where=o.where, dtype=o.dtype, device=o.device)
+    steps = _plan(parts, store.room, chunk, o.cache)
+    for step, (imgs, truths, sizes, s_msk) in zip(steps, _batches(_Reader(b, ps, steps), o)):
+        store.put(step.slots, imgs, chunk)
+        p, s_msk = ps[step.part.which], s_msk.to(o.device, non_blocking=True)
+        decode = partial(_votes, m) if p.k_shot == 'vote' and p.shots > 1 else m.decode
+        yield step.part, decode(store.get(step.query), store.get(step.support), s_msk, (S, S)), truths, sizes
+
+# %% ../../nbs/53_score.evaluate.ipynb #4776314d
 class _Whole(Dataset):
-    "Item j: a batch of rows, their `Episode`, B truths (H,W)"
-    def __init__(self, b, p, rows, batch_size):
-        self.b, self.p, self.parts = cut_as(b, p), p, [rows[i:i+batch_size] for i in range(0, len(rows), batch_size)]
+    "Item j: the `Episode` of batch j, truths (B,H,W), their sizes"
+    def __init__(self, b, ps, parts): self.bs, self.ps, self.parts = [cut_as(b, p) for p in ps], ps, parts
     def __len__(self): return len(self.parts)
     def __getitem__(self, j):
-        p, rows = self.p, self.parts[j]
-        ep = Episode.stack([read_episode(self.b, r, p.view, **_how(p)) for r in rows])
-        if p.judged == 'seen': return rows, ep, list(ep.query_mask)
-        return rows, ep, [read_masks(self.b, r, p.view, **_how(p), original=True)[0] for r in rows]
+        k, _, rows = self.parts[j]
+        b, p = self.bs[k], self.ps[k]
+        ep = Episode.stack([read_episode(b, r, p.view, **_how(p)) for r in rows])
+        if p.judged == 'seen': return (ep, *_frame(ep.query_mask))
+        return (ep, *_frame([read_masks(b, r, p.view, **_how(p), original=True)[0] for r in rows]))
 
-def _changed(m, b, p, rows, change, batch_size, device, workers):
+def _changed(m, b, ps, parts, o, change):
     "The same as `_answers`, of changed episodes"
-    data = _Whole(b, p, rows, batch_size)
-    loader = DataLoader(data, batch_size=None, num_workers=workers, generator=torch.Generator())
-    for rows, ep, truths in loader:
-        ep = change(ep.to(device))
-        voted = p.k_shot == 'vote' and ep.shots > 1
-        yield rows, vote(torch.stack([m(e) for e in _one_shot(ep)], 1)) if voted else m(ep), truths
+    for part, (ep, truths, sizes) in zip(parts, _batches(_Whole(b, ps, parts), o)):
+        ep = change(ep.to(o.device))
+        voted = ps[part.which].k_shot == 'vote' and ep.shots > 1
+        logits = vote(torch.stack([m(e) for e in _one_shot(ep)], 1)) if voted else m(ep)
+        yield part, logits, truths, sizes
 
 def _one_shot(ep): # K episodes of one shot
     cut = lambda t, k: None if t is None else t[:, :, k:k+1]
     names = ('support_imgs', 'support_masks', 'support_seeds')
     return [replace(ep, **{n: cut(getattr(ep, n), k) for n in names}) for k in range(ep.shots)]
 
-# %% ../../nbs/53_score.evaluate.ipynb #f07894a0
-def _count(answers, p, total, device, progress):
-    "The meter of all episodes"
-    own, meter = p.judged == 'original', Meter(p.absent)
-    what = f'{p.name}, {p.benchmark} fold {p.fold}'
-    with tqdm(total=total, desc=what, unit='episode', disable=not progress) as bar:
-        for rows, logits, truths in answers:
-            _check_numbers(logits, rows)
-            classes = torch.tensor([r.classes for r in rows])
-            if not own: meter.update(logits.argmax(1), torch.stack(truths).to(device), classes, rows)
-            for e, truth in enumerate(truths if own else ()):            # each truth has its own size
-                pred = _to_truth(logits[e], p, *truth.shape).argmax(0, keepdim=True)
-                meter.update(pred, truth[None].to(device), classes[e:e+1], rows[e:e+1])
-            bar.update(len(rows))
-    return meter
+# %% ../../nbs/53_score.evaluate.ipynb #1c40c646
+_QUEUE = 8      # batches
 
-# %% ../../nbs/53_score.evaluate.ipynb #ec6bcd22
+class _Tally:
+    "Counts of one protocol, episode by episode"
+    def __init__(self, p): self.p, self.meter, self.at, self.queue = p, Meter(p.absent), [], []
+
+    def add(self, part, logits, truths, sizes):
+        truths, own = truths.to(logits.device, non_blocking=True), self.p.judged == 'original'
+        labels = truths.new_zeros(truths.shape) if own else logits.argmax(1).to(torch.uint8)
+        for e, (H, W) in enumerate(sizes if own else ()):            # each truth has its own size
+            labels[e, :H, :W] = _to_truth(logits[e], self.p, H, W).argmax(0)
+        self.queue.append((part, logits.isnan().flatten(1).any(1), labels, truths))
+        if len(self.queue) == _QUEUE: self.flush()
+
+    def flush(self):
+        "Count what waits"
+        waiting, self.queue = self.queue, []
+        if not waiting: return
+        bad = torch.cat([flags for _, flags, *_ in waiting]).tolist()
+        rows = [row for part, *_ in waiting for row in part.rows]
+        if True in bad:
+            raise FssError(f'evaluate: found NaN in the logits of episode {rows[bad.index(True)].line}, want numbers; '
+                           'look at this episode with the trace of the model')
+        for part, _, labels, truths in waiting:
+            self.meter.update(labels, truths, torch.tensor([r.classes for r in part.rows]), part.rows)
+            self.at += range(part.first, part.first+len(part.rows))
+
+    def counts(self): # -> places of E episodes in the manifest, (E,C+1,2) int64
+        self.flush()
+        if not self.at: return [], torch.zeros(0, len(self.p.classes)+1, 2, dtype=torch.int64)
+        return self.at, self.meter.table(self.p.classes).cpu()
+
+# %% ../../nbs/53_score.evaluate.ipynb #30d31136
+def _team(device): # -> (number of this process, how many there are)
+    "Who shares the work; those that torchrun started are introduced to each other by accelerate"
+    if not (distributed.is_available() and distributed.is_initialized()):
+        if 'RANK' not in os.environ or int(os.environ.get('WORLD_SIZE', 1)) < 2: return 0, 1
+        from accelerate import PartialState
+        PartialState(cpu=device.type in ('cpu', 'mps'))        # without this word processors stay alone, silently
+    return distributed.get_rank(), distributed.get_world_size()
+
+def _of_all(count, ranks):
+    "What `count()` says in each process; where it fails in one, it fails in all"
+    if ranks == 1: return [count()]
+    mine = error = None
+    try: mine = count()
+    except Exception as e: error = e
+    said = [None]*ranks
+    distributed.all_gather_object(said, (mine, error and f'{type(error).__name__}: {error}'))
+    if error: raise error
+    failed = [f'process {r}: {text}' for r, (_, text) in enumerate(said) if text]
+    if failed: raise FssError(f'evaluate: found an error in another process, want none; {failed[0]}')
+    return [x for x, _ in said]
+
+def _count(m, b, ps, mans, change, o, progress, rank, ranks):
+    "For each protocol the counts of this process' share, see `_Tally.counts`"
+    parts, tallies, view = _parts(mans, o.batch_size, rank, ranks), [_Tally(p) for p in ps], _seen_as(ps)
+    what = ', '.join(dict.fromkeys(f'{p.name}, {p.benchmark} fold {p.fold}' for p in ps))
+    with tqdm(total=sum(len(x.rows) for x in parts), desc=what, unit='episode', disable=not progress or rank) as bar:
+        for alike in dict.fromkeys(view[x.which] for x in parts):
+            some = [x for x in parts if view[x.which] == alike]
+            answers = _changed(m, b, ps, some, o, change) if change else _answers(m, b, ps, some, o)
+            for part, *answer in answers:
+                tallies[part.which].add(part, *answer)
+                bar.update(len(part.rows))
+    return [t.counts() for t in tallies]
+
+def _seen_as(ps): return [(p.size, p.geometry) for p in ps]     # equal: a picture has the same features
+
+# %% ../../nbs/53_score.evaluate.ipynb #65dff4b2
 @dataclass(frozen=True, repr=False)
 class Report:
     "What a model reached under a protocol; fractions in 0..1"
@@ -182,6 +255,7 @@ class Report:
     counts:Tensor = field(compare=False)   # (E,R,C+1,2) int64 intersections and unions, 0 outside an episode's run
     clusters:tuple = field(compare=False)  # (E,) query picture of each episode
     change:str = None      # what was done to the episodes first, see `evaluate`
+    checkpoint:str = None  # how the weights were chosen in training, if the model's card says so
 
     @property
     def intervals(self): # -> {'miou': Interval, 'fbiou': Interval}
@@ -189,23 +263,30 @@ class Report:
 
     def to_dict(self): # JSON-able
         "Everything but the counts"
-        keep = ('model', 'miou', 'fbiou', 'per_class', 'episodes', 'manifest_sha256', 'protocol', 'change')
+        keep = ('model', 'miou', 'fbiou', 'per_class', 'episodes', 'manifest_sha256', 'protocol', 'change',
+                'checkpoint')
         return {**{k: getattr(self, k) for k in keep}, 'ci': list(self.ci), 'fbiou_ci': list(self.fbiou_ci)}
 
-# %% ../../nbs/53_score.evaluate.ipynb #14f0a9ee
-def _report(m, b, p, man, meter, change=None):
-    "The numbers of a meter"
-    table = meter.table(p.classes).cpu()
+# %% ../../nbs/53_score.evaluate.ipynb #bc7f3400
+def _merged(p, man, shares): # shares [(places, (e,C+1,2))] -> (E,C+1,2)
+    "The counts of all processes in the manifest's order"
+    out = torch.zeros(len(man), len(p.classes)+1, 2, dtype=torch.int64)
+    for at, table in shares: out[at] = table
+    return out
+
+def _report(m, b, p, man, table, change=None): # table (E,C+1,2)
+    "The numbers that follow from the counts"
     run = torch.arange(len(table))//p.episodes
     counts = table.new_zeros(len(table), p.runs, *table.shape[1:])
     counts[torch.arange(len(table)), run] = table
-    clusters = tuple(r.query for r in meter.rows)
+    clusters = tuple(r.query for r in man.rows)
     miou, fbiou = (_interval(counts, clusters, stat) for stat in (miou_from, fbiou_from))
     inter, union = counts.sum(0).double()[:, 1:].unbind(-1)
     iou, seen = (inter/union.clamp_min(1)).sum(0), (union > 0).sum(0)
     per_class = {b.classes[c-1]: (i/n).item() for c, i, n in zip(p.classes, iou, seen) if n}
     return Report(getattr(m, 'name', type(m).__name__), miou.value, miou[1:], fbiou.value, fbiou[1:], per_class,
-                  len(table), man.sha256, {**p.to_dict(), 'sha256': p.sha256}, counts, clusters, _word(change))
+                  len(table), man.sha256, {**p.to_dict(), 'sha256': p.sha256}, counts, clusters, _word(change),
+                  (getattr(m, 'card', None) or {}).get('checkpoint'))
 
 def _word(change): # what a function is called, or None
     return change and getattr(change, '__name__', str(change))
@@ -214,36 +295,41 @@ def _interval(counts, clusters, stat):
     if len(set(clusters)) > 1: return bootstrap(counts, clusters, stat)
     return Interval(stat(counts.sum(0).double()).mean().item(), 0., 1.)
 
-# %% ../../nbs/53_score.evaluate.ipynb #89a4b1cc
+# %% ../../nbs/53_score.evaluate.ipynb #21312154
 def evaluate(
     m:nn.Module,         # has encode(imgs) and decode(f_query, f_support, support_masks, size)
     b:Benchmark,         # where the pictures are
-    p:Protocol,          # which episodes, and how they are judged
+    p:Protocol,          # which episodes, and how they are judged; or a list, asked in one pass
     cache=True,          # keep features: True, each picture is encoded once | False, once for each appearance
-    batch_size=16,       # episodes decoded, and pictures encoded, at a time
+    batch_size=16,       # episodes decoded, and pictures encoded, at a time; on a processor one picture at a time
     device=None,         # where to compute; the model is moved there. None: where it is
     progress=True,       # show a bar
     workers=0,           # processes that read ahead
-    cache_bytes=2**31,   # features kept at most; beyond, the longest unused are encoded again
+    cache_bytes=2**31,   # features kept at most, but never less than one batch needs
     change=None,         # function `Episode` -> `Episode`, done to every batch first; then no features are kept
-)->Report:
-    "The model's report under the protocol"
-    if p.benchmark != b.name:
-        raise OptionError(f"evaluate: found a protocol for '{p.benchmark}' and the benchmark '{b.name}', "
-                          'want one; make the protocol with this b')
+    where='device',      # where features are kept: 'device' | 'ram' | 'disk', see `features.cache`
+    dtype=None,          # what they are kept in, e.g. torch.bfloat16; None: as encoded
+)->Report:               # of a list of protocols: a list
+    "The model's report under the protocol; where several processes run, all must call it, and all get the report"
+    ps = [p] if isinstance(p, Protocol) else list(p)
+    for q in ps:
+        if q.benchmark != b.name:
+            raise OptionError(f"evaluate: found a protocol for '{q.benchmark}' and the benchmark '{b.name}', "
+                              'want one; make the protocol with this b')
     if device is not None: m.to(device)
     device = next((t.device for t in (*m.parameters(), *m.buffers())), torch.device(device or 'cpu'))
-    man, modes = p.manifest(), [(x, x.training) for x in m.modules()]
-    if change: answers = _changed(m, b, p, man.rows, change, batch_size, device, workers)
-    else: answers = _answers(m, b, p, man.rows, cache, batch_size, device, workers, cache_bytes)
+    o = _Speed(cache, batch_size, device, workers, cache_bytes, where, dtype)
+    mans, modes, (rank, ranks) = [q.manifest() for q in ps], [(x, x.training) for x in m.modules()], _team(device)
     try:
         m.eval()
-        with torch.inference_mode(): meter = _count(answers, p, len(man), device, progress)
+        with torch.inference_mode():
+            shares = _of_all(lambda: _count(m, b, ps, mans, change, o, progress, rank, ranks), ranks)
     finally:
         for x, mode in modes: x.training = mode
-    return _report(m, b, p, man, meter, change)
+    reports = [_report(m, b, q, man, _merged(q, man, mine), change) for q, man, mine in zip(ps, mans, zip(*shares))]
+    return reports[0] if isinstance(p, Protocol) else reports
 
-# %% ../../nbs/53_score.evaluate.ipynb #82732c30
+# %% ../../nbs/53_score.evaluate.ipynb #eea90734
 def _lines(r): # -> (name, value, interval) rows
     pc = lambda ci: f'[{100*ci[0]:.1f}, {100*ci[1]:.1f}]'
     means = [('mIoU', r.miou, pc(r.ci)), ('FB-IoU', r.fbiou, pc(r.fbiou_ci))]
@@ -253,10 +339,11 @@ def _head(r):
     q = r.protocol
     return (f"{r.model}: {q['benchmark']} fold {q['fold']}, {q['ways']}-way {q['shots']}-shot, "
             f"protocol {q['name']}, {r.episodes} episodes at {q['size']}x{q['size']}{_own(q)}, "
-            f"manifest {r.manifest_sha256[:8]}{_first(r)}")
+            f"manifest {r.manifest_sha256[:8]}{_first(r)}{_chosen(r)}")
 
 def _own(q): return ', judged in own pixels' if q['judged'] == 'original' else ''
 def _first(r): return f', episodes changed by {r.change}' if r.change else ''
+def _chosen(r): return f', checkpoint {r.checkpoint}' if r.checkpoint else ''
 
 def _text(r):
     wide = max(len(n) for n, _, _ in _lines(r))
