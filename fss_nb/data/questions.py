@@ -38,7 +38,7 @@ class _Lists:
     @cached_property
     def _replayed(self): return dict(panet=_panet_rows, hsnet=_hsnet_rows)[self.draw](self)
 
-# %% ../../nbs/17c_data.questions.ipynb #c00edec8
+# %% ../../nbs/17c_data.questions.ipynb #0c7ceb5c
 @dataclass(frozen=True)
 class Questions(_Lists):
     "Which episodes are asked"
@@ -67,6 +67,8 @@ class Questions(_Lists):
     def train_pairs(self): return list(self._train)           # (picture id, class) to train on, in index order
     def test_row(self, i:int)->Row: return _test_row(self, i)    # episode i of the test, 0..runs*episodes-1
     def train_row(self, i:int)->Row: return _train_row(self, i)  # episode i of training, 0..
+    @property
+    def pass_length(self)->int: return _pass_length(self)        # training episodes of one pass over the list
 
 # %% ../../nbs/17c_data.questions.ipynb #8ac77a30
 def _pairs(p, split, classes, drop=False):
@@ -140,7 +142,12 @@ def _turn(p, how, i, of, address):
     id, classes = item
     return id, classes[int(rng('class', *address, i).integers(len(classes)))]
 
-# %% ../../nbs/17c_data.questions.ipynb #97e87aac
+# %% ../../nbs/17c_data.questions.ipynb #98f89bc6
+def _pass_length(p):
+    "Pairs, or pictures, that are gone through; pictures, where each episode is a draw"
+    if p.train_draw == 'pairs': return len(p._train_asked)
+    return len(p._train_shown) if p.train_draw == 'images' else len({i for i, _ in p._train_asked})
+
 def _train_row(p, i):
     "Depends on (seed, fold, i) alone; lists are gone through in a new order each time"
     of = lambda: p._train_asked if p.train_draw == 'pairs' else p._train_shown
