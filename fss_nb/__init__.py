@@ -16,7 +16,7 @@ _HOME = {
     'data.episodes': 'benchmark benchmarks episode_loader toy_episode',
     'data.protocol': 'protocol protocols',
     'score.evaluate': 'evaluate',
-    'train.recipe': 'recipe RECIPES',
+    'train.recipe': 'recipe recipes find_recipe RECIPES',
     'train.seeds': 'seeder',
     'papers.official': 'load_official',
     'papers.zoo': 'list_models create_model load bundled_models fit',

@@ -188,13 +188,15 @@ def torch_rng(*key):
     "The same for PyTorch: a CPU `torch.Generator` addressed by `key`"
     return torch.Generator().manual_seed(_seed(key) & (2**63-1))
 
-# %% ../nbs/00_core.ipynb #7e70bc8e
+# %% ../nbs/00_core.ipynb #97ea643b
 class Row(NamedTuple):
     "Which pictures make an episode"
     classes:tuple    # N class ids
     query:str        # id of the query picture
     supports:tuple   # N tuples of K picture ids
 
+    @property
+    def pictures(self): return self.query, *(i for ids in self.supports for i in ids)     # ids: the query, then way by way
     @property
     def line(self): # one line of text, the same on every machine; manifests are hashed over it
         classes = ','.join(map(str, self.classes))

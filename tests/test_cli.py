@@ -127,10 +127,10 @@ def test_eval_without_the_forest_says_so(run, fss_layout, monkeypatch):
 
 
 def test_coarse_masks_instead_of_outlines(run):
-    code, out, err = run('train --recipe imr_hsnet-toy --steps 1 --seeds coarse-0.5 --json t.json')
+    code, out, err = run('train imr_hsnet --steps 1 --seeds coarse-0.5 --json t.json')
     assert code == 0, err
     wrote = json.loads(Path('t.json').read_text())
-    assert wrote['options']['recipe']['seeds'] == 'coarse-0.5'
+    assert wrote['runs'][0]['options']['recipe']['seeds'] == 'coarse-0.5'
     code, out, err = run(f"eval --model {wrote['run']} --episodes 6 --seeds coarse-0.3 --json e.json")
     assert code == 0 and 'RGB prototypes' not in out and 'Coarse masks by coarse-0.3 instead of outlines.' in out, err
     m, b = fss.load(wrote['run']), fss.benchmark('toy')
@@ -146,7 +146,7 @@ def test_train_then_eval_then_resume(run):
     code, out, _ = run('train --steps 2 --seed 3 --json t.json')
     assert code == 0
     wrote = json.loads(Path('t.json').read_text())
-    assert wrote['card']['steps'] == 2 and wrote['card']['seed'] == 3 and f"fss eval --model {wrote['run']}" in out
+    assert wrote['runs'][0]['card']['steps'] == 2 and wrote['runs'][0]['card']['seed'] == 3 and f"fss eval --model {wrote['run']}" in out
     first = run(f"eval --model {wrote['run']} --episodes 10 --no-baselines")
     assert (first[0], first[2]) == (0, '') and Path(wrote['run']).name in first[1].splitlines()[0]
     assert run(f"train --resume {wrote['run']}")[0] == 0                        # nothing is left to do, and nothing changes
@@ -215,3 +215,51 @@ def test_predict_takes_one_value_of_a_voc_label(run):
     code, out, err = run(f'predict --support {pic} --mask {lab} --value {person} --query {b.root}/JPEGImages/{ids[1]}.jpg --out r')
     assert (code, err) == (0, '') and f'{person} is the object' in out
     assert np.array(Image.open(f'r/{ids[1]}-mask.png')).shape == b.image(ids[1]).shape[:2]
+
+
+def test_train_names_a_system_and_keeps_what_was_changed(run):
+    code, out, err = run('train pfenet --steps 2 --batch 2 --lr 0.01 --seed 3 --set options.width=16 --set clip=1 --json t.json')
+    assert (code, err) == (0, '') and 'step 2 of 2' in out
+    one, = json.loads(Path('t.json').read_text())['runs']
+    r, plain = one['options']['recipe'], fss.find_recipe('pfenet')
+    assert (r['name'], r['lr'], r['seed'], r['clip'], r['steps']) == ('pfenet-toy', .01, 3, 1, 2)
+    assert r['options'] == {**plain.options, 'width': 16} and r['weight_decay'] == plain.weight_decay
+    assert {k for k, v in r['sources'].items() if v == 'set by hand'} >= {'lr', 'seed', 'clip', 'steps', 'batch'}
+    assert fss.load(one['run']).cfg.width == 16
+    code, _, err = run(f"train pfenet --resume {one['run']} --lr 0.1")
+    assert code == 2 and 'found --resume with changes' in err and err.count('\n') == 1
+    assert run(f"train --resume {one['run']}")[0] == 0
+    for words, want in (('--set lr', 'want name=value'), ('--set lrr=1', "did you mean 'lr'"), ('--set options.widht=3', "did you mean 'width'"),
+                        ('--accumulate 3', 'want a batch that 3 divides'), ('--amp fp16', "use --amp bf16"), ('--select novel', 'without val_every')):
+        code, _, err = run(f'train pfenet --steps 1 --batch 2 --device cpu {words}')
+        assert code == 2 and want in err and err.count('\n') == 1, err
+
+
+def test_all_folds_end_in_a_table_and_can_be_repeated(run):
+    line = 'train panet --all-folds --steps 3 --batch 2 --episodes 20 --shots 1 --json t.json'
+    code, out, err = run(line)
+    assert (code, err) == (0, '')
+    runs = json.loads(Path('t.json').read_text())['runs']
+    assert [r['options']['fold'] for r in runs] == [0, 1, 2, 3] and len(list(Path('runs').iterdir())) == 4
+    mean = np.mean([r['reports']['1']['miou'] for r in runs])
+    row = next(x for x in out.splitlines() if x.startswith('panet tiny, toy 1-shot'))
+    assert all(f"{100*r['reports']['1']['miou']:.1f}" in row for r in runs) and f'{100*mean:.1f} [' in row and 'last, step 3' in row
+    b = fss.benchmark('toy')
+    again = fss.evaluate(fss.load(runs[2]['run']), b, fss.protocol('even', b, fold=2, episodes=20, size=96), progress=False)
+    assert again.miou == runs[2]['reports']['1']['miou']
+    assert run(line)[0] == 0 and len(list(Path('runs').iterdir())) == 4          # nothing is trained twice
+    assert json.loads(Path('t.json').read_text())['runs'][3]['reports'] == runs[3]['reports']
+
+
+def test_eval_with_other_options_and_scales(run):
+    ask, seen = 'eval --model panet-tiny-toy --episodes 6 --no-baselines --json e.json', {}
+    for words in ('', '--set alpha=-20', '--scales 0.75,1'):
+        assert run(f'{ask} {words}')[0] == 0
+        (name, r), = json.loads(Path('e.json').read_text())['reports'].items()
+        seen[words] = r['fbiou']
+    assert len(set(seen.values())) == 3                                           # each answers in its own way
+    b = fss.benchmark('toy')
+    turned = fss.evaluate(fss.load('panet-tiny-toy', alpha=-20), b, fss.protocol('even', b, episodes=6), progress=False)
+    assert turned.fbiou == seen['--set alpha=-20']
+    code, _, err = run(f'{ask} --set alhpa=3')
+    assert code == 2 and "did you mean 'alpha'" in err

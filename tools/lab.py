@@ -78,7 +78,7 @@ def coarse_support(ep):
 
 class CoarseLoop(Loop):
     def draw(self):
-        return coarse_support(super().draw())
+        return [(coarse_support(ep), features) for ep, features in super().draw()]
 
 
 class CoarseMask(nn.Module):

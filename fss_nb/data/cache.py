@@ -42,7 +42,7 @@ def _open(path, shape, dtype):
         with open(path, 'ab') as f: f.truncate(size)
     return np.memmap(path, dtype, 'r+', shape=tuple(shape))
 
-# %% ../../nbs/18a_data.cache.ipynb #d00d23b1
+# %% ../../nbs/18a_data.cache.ipynb #499e63dd
 class Seen(Benchmark):
     "A benchmark whose pictures went through a geometry once and are kept on disk"
     def __init__(self,
@@ -61,6 +61,7 @@ class Seen(Benchmark):
 
     def novel(self, fold): return self.b.novel(fold)
     def base(self, fold): return self.b.base(fold)
+    def held_out(self, fold): return self.b.held_out(fold)
     def index(self, split): return self.b.index(split)
     def image(self, id): return np.array(self._files[0][self._known(id)]).transpose(1, 2, 0)     # (S,S,3) uint8
     def label(self, id): # (S,S) class ids and 255

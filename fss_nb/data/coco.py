@@ -446,7 +446,7 @@ class Coco20i(_Coco):
         self.cut, self.cuts = one_of(folds, _CUTS, 'folds'), _CUTS
         super().__init__('coco20i', _CUTS[folds], root, year, labels, overlap, crowd)
 
-# %% ../../nbs/14_data.coco.ipynb #71c6cb02
+# %% ../../nbs/14_data.coco.ipynb #89b2b9c6
 def _chosen(classes):
     "Class ids of three lists of names or ids"
     if len(classes) != 3:
@@ -476,6 +476,10 @@ class Coco402020(_Coco):
         "The classes to train on"
         self.novel(fold)   # complains about a fold that does not exist
         return list(self.train_classes)
+
+    def held_out(self, fold): # class ids, and the split of their pictures
+        "The classes to choose a model with, on test pictures"
+        return list(self.val_classes), 'test'
 
 # %% ../../nbs/14_data.coco.ipynb #ef65fc49
 def write_class_maps(

@@ -79,12 +79,21 @@ class FSS1000(Benchmark):
             raise DataError(f"{folder}: found the class '{c}' twice in the lists, want it once; take it out of one")
         return split
 
-# %% ../../nbs/15_data.fss1000.ipynb #8db9cc3f
+# %% ../../nbs/15_data.fss1000.ipynb #f6ade1ec
 def _base(self, fold): # class ids
     "The training classes of the lists; none where there are no lists"
     self.novel(fold)   # complains about a fold that does not exist
     return list(self._base)
 
+def _held_out(self, fold): # class ids, and the split of their pictures
+    "The classes to choose a model with: those of val.txt"
+    if not self._ids.get('val'):
+        raise DataError(f'{self.root}: found no classes in val.txt, want some to choose a model with; add the list')
+    return sorted({self._id[i.split('/')[0]] for i in self.ids('val')}), 'val'
+
+FSS1000.base, FSS1000.held_out = _base, _held_out
+
+# %% ../../nbs/15_data.fss1000.ipynb #f2b2c164
 def _image(self, id): # (H,W,3) uint8
     "Picture `id`, such as 'abacus/3'"
     return read_image(self.root/f'{id}.jpg')
@@ -114,5 +123,5 @@ def _index(self, split): # Index
                             'left out until it is drawn')
     return ix
 
-FSS1000.base, FSS1000.image, FSS1000.mask = _base, _image, _mask
+FSS1000.image, FSS1000.mask = _image, _mask
 FSS1000.measure, FSS1000.inputs, FSS1000.index = _measure, _inputs, _index

@@ -243,7 +243,7 @@ def kept(
                       'set FSS_NB_CACHE to a folder that is')
     return made
 
-# %% ../../nbs/11_data.index.ipynb #081de107
+# %% ../../nbs/11_data.index.ipynb #2da0f008
 class Benchmark:
     "Classes, folds, pictures and masks; a reader gives `image` and either `label` or both `mask` and `measure`"
     def __init__(self,
@@ -267,6 +267,10 @@ class Benchmark:
     def base(self, fold): # class ids
         "The classes that fold `fold` may train on: all that are not novel"
         return [c for c in range(1, len(self.classes)+1) if c not in self.novel(fold)]
+
+    def held_out(self, fold): # class ids, and the split of their pictures
+        "What a training may be looked at with, while nothing novel is told: base classes, on pictures not trained on"
+        return self.base(fold), 'test'
 
     def ids(self, split): # picture ids
         "The pictures of a split, 'train' or 'test'"

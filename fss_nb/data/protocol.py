@@ -62,7 +62,7 @@ def protocols(): # -> list of names
     "The protocols that exist"
     return list(_PRESETS)
 
-# %% ../../nbs/18_data.protocol.ipynb #510955c6
+# %% ../../nbs/18_data.protocol.ipynb #72a394ad
 def _preset(name, b):
     "All options of a protocol on a benchmark, but for fold, shots and classes"
     o = {**_EVEN, **_PRESETS[name]}
@@ -78,17 +78,18 @@ def _preset(name, b):
 
 _VOID = ('background', 'ignore')
 _CHOICES = dict(draw=('pairs', 'class', 'images', 'panet', 'hsnet'), train_draw=('pairs', 'class', 'images'),
-                split=('train', 'test'), list=list_names(), geometry=('squash', 'letterbox'),
+                split=('train', 'val', 'test'), list=list_names(), geometry=('squash', 'letterbox'),
                 judged=('seen', 'original'), annotation=('mask', 'box', 'scribble', 'point'),
                 void=_VOID, train_void=_VOID, test_void=_VOID, k_shot=('model', 'vote'), absent=('count', 'skip'),
                 drop_novel=(False, True))
 
-# %% ../../nbs/18_data.protocol.ipynb #7f323eba
+# %% ../../nbs/18_data.protocol.ipynb #ccbc40ed
 def protocol(
     name:str,     # one of `protocols()`
     b:Benchmark,  # what is tested on
     fold=0,       # which classes are novel
     shots=1,      # K
+    test=True,    # must each class fill a test episode? A training alone does not need it
     **overrides,  # any other field of `Protocol`, e.g. episodes=90, size=192, classes=['cat', 'dog']
 )->Protocol:
     "A frozen protocol on a benchmark"
@@ -99,7 +100,7 @@ def protocol(
     options['classes'] = _class_ids(b, b.novel(fold) if options['classes'] is None else options['classes'])
     _check(options)
     p = Protocol(name=name, benchmark=b.name, fold=fold, b=b, **options)
-    p._test_of                                                      # every class must fill an episode
+    if test: p._test_of                                             # every class must fill an episode
     return p if p.episodes else replace(p, episodes=len(p._test))
 
 # %% ../../nbs/18_data.protocol.ipynb #88daf2eb

@@ -135,7 +135,7 @@ def _official_style(net, style):
     if style != 'torchvision':
         for name, dilation in (('layer3', 2), ('layer4', 4)): _dilate_alike(getattr(net, name), dilation)
 
-# %% ../../nbs/20_features.backbone.ipynb #20b5bb34
+# %% ../../nbs/20_features.backbone.ipynb #dc212442
 class ResNet(_Staged):
     "ResNet-50 or -101 without classifier, stages 3 and 4 dilated to stride 8"
     def __init__(self,
@@ -149,6 +149,8 @@ class ResNet(_Staged):
         from torchvision.models import resnet50, resnet101
         make = {50: resnet50, 101: resnet101}[one_of(depth, (50, 101), 'ResNet depth')]
         net = make(weights=None, replace_stride_with_dilation=[False, dilated, dilated])
+        for block in net.modules():
+            if hasattr(block, 'bn3'): nn.init.constant_(block.bn3.weight, .25)     # until weights are loaded, see below
         net.stem = nn.Sequential(net.conv1, net.bn1, net.relu, net.maxpool)
         _official_style(net, one_of(style, ('torchvision', 'pfenet', 'canet'), 'ResNet style'))
         self.taps, self.bn, self.style = _valid_taps(taps, 'ResNet stage'), _valid_bn(bn), style

@@ -20,7 +20,7 @@ from ..refine.shots import vote
 from ..refine.ways import each_way, join_ways, way_targets
 from ..score.losses import cross_entropy
 
-# %% ../../nbs/78_papers.imr_hsnet.ipynb #f4404b10
+# %% ../../nbs/78_papers.imr_hsnet.ipynb #62f8a9c6
 def _first(x, n): return x if len(x) == n else x[:n] # a slice of everything would copy its gradient
 
 class Seeded:
@@ -53,10 +53,10 @@ class Seeded:
     def forward(self, ep:Episode):
         return self.decode(*self.encode_episode(ep), ep.support_masks, ep.size, (ep.support_seeds, ep.query_seeds))
 
-    def losses(self, ep:Episode): # -> {'total', ...}, means over tasks and shots
+    def losses(self, ep:Episode, features=None): # -> {'total', ...}, means over tasks and shots
         target = way_targets(ep.query_mask, ep.ways)
         seeds = ep.support_seeds, ep.query_seeds
-        f_q, f_s, m_q, m_s = self.tasks(*self.encode_episode(ep), ep.support_masks, seeds)
+        f_q, f_s, m_q, m_s = self.tasks(*(features or self.encode_episode(ep)), ep.support_masks, seeds)
         truths = ep.support_masks.flatten(0, 1).unbind(1) if ep.shots else [target]
         each = [self.step_losses(self.refine(f_q, f, m, m_q), target, t) for f, m, t in zip(f_s, m_s, truths)]
         return {k: sum(e[k] for e in each)/len(each) for k in each[0]}

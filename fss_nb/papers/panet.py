@@ -25,7 +25,7 @@ class PANetCfg:
     void:str = 'ignore'   # what 255 in a support mask is; in the official code 'background', see `fg_bg`
     eps:float = 1e-5      # added to the area of a mask; official getFeatures
 
-# %% ../../nbs/71_papers.panet.ipynb #4cf10db2
+# %% ../../nbs/71_papers.panet.ipynb #11e89ccc
 class PANet(System):
     "Prototypes from the support, cosine to every query cell, and alignment in training"
     name, Cfg, default_backbone = 'panet', PANetCfg, 'vgg16'
@@ -47,9 +47,9 @@ class PANet(System):
         scores = self.scores(f_query[self.tap], f_support[self.tap], support_masks)
         return self.note('logits', resize(scores, size))
 
-    def losses(self, ep:Episode): # -> {'total', 'query', 'align'}
+    def losses(self, ep:Episode, features=None): # -> {'total', 'query', 'align'}
         "Eq. 5 for the query, Eq. 7 for the support, and their sum"
-        c, masks, (f_query, f_support) = self.cfg, ep.support_masks, self.encode_episode(ep)
+        c, masks, (f_query, f_support) = self.cfg, ep.support_masks, features or self.encode_episode(ep)
         q_f = self.note('query features', f_query[self.tap])
         s_f = self.note('support features', f_support[self.tap])
         scores = self.scores(q_f, s_f, masks)

@@ -60,7 +60,7 @@ class _Parts(OneWay):
         else: g = self.fuse[1:](joined_conv(self.fuse[0], f, z_f))
         return self.decoder(self.note('G', g))
 
-# %% ../../nbs/75_papers.simpropnet.ipynb #563ced3f
+# %% ../../nbs/75_papers.simpropnet.ipynb #396fc0fc
 class SimPropNet(_Parts):
     "Two probes, four attention maps, one decoder for query and support"
     name, Cfg, default_backbone = 'simpropnet', SimPropNetCfg, 'resnet50'
@@ -81,12 +81,15 @@ class SimPropNet(_Parts):
             out['support'] = cross_entropy(p_s, masks.flatten(0, 1))
         return {'total': sum(out.values()), **out}
 
-    def losses(self, ep:Episode): # -> {'total', 'query', 'support'}
+    def losses(self, ep:Episode, features=None): # -> {'total', 'query', 'support'}
         "The losses; in training some queries are grey (ICA)"
         if self.training and self.cfg.ica:
             rate = grey_rate(self.progress, self.cfg.ica, self.cfg.ica_decay)
             ep = replace(ep, query_img=average_channels(ep.query_img, rate))
-        return super().losses(ep)
+        return super().losses(ep, features)
+
+    @property
+    def cacheable(self): return super().cacheable and not self.cfg.ica       # a grey query has other features
 
 # %% ../../nbs/75_papers.simpropnet.ipynb #7b4ef641
 def identical_inputs(

@@ -63,7 +63,7 @@ class _Encoder(_Traced):
         f = self.encode(torch.cat([ep.query_img, ep.support_imgs.flatten(0, 2)]))
         return {k: v[:B] for k, v in f.items()}, {k: v[B:].unflatten(0, (B, N, K)) for k, v in f.items()}
 
-# %% ../../nbs/70_papers.system.ipynb #a0c4d04b
+# %% ../../nbs/70_papers.system.ipynb #868e07ff
 class System(_Encoder):
     "Base of all models: subclasses give `Cfg`, `taps`, `decode` and `losses`"
     name = 'system'            # its name in `fss.list_models()`
@@ -83,13 +83,20 @@ class System(_Encoder):
         size,           # (H,W) of the answer
     ): raise NotImplementedError                             # -> (B,N+1,H,W) logits, background first
 
-    def losses(self, ep:Episode): raise NotImplementedError  # -> {'total': scalar, ...}
+    def losses(self,
+        ep:Episode,     # B tasks
+        features=None,  # what `encode_episode` would give, if it is known already
+    ): raise NotImplementedError                             # -> {'total': scalar, ...}
+
     def forward(self, ep:Episode): return self.decode(*self.encode_episode(ep), ep.support_masks, ep.size)
 
     @property
     def size(self): return tuple(self.card['size']) if 'size' in self.card else None   # (H,W) of training, if known
+    @property
+    def cacheable(self): # has a picture the same features in every step of a training?
+        return self.frozen and getattr(self.backbone, 'bn', 'eval') == 'eval'
 
-# %% ../../nbs/70_papers.system.ipynb #21115880
+# %% ../../nbs/70_papers.system.ipynb #6415407b
 class OneWay(System):
     "Base of systems that tell one class from everything else: subclasses give `answer`"
     frozen = True
@@ -113,8 +120,8 @@ class OneWay(System):
         logits = self.answer(*each_way(f_query, f_support, support_masks))
         return join_ways(resize(logits, size, self.corners), support_masks.shape[1])
 
-    def losses(self, ep:Episode): # -> {'total', ...}, means over tasks
-        tasks = each_way(*self.encode_episode(ep), ep.support_masks)
+    def losses(self, ep:Episode, features=None): # -> {'total', ...}, means over tasks
+        tasks = each_way(*(features or self.encode_episode(ep)), ep.support_masks)
         return self.task_losses(*tasks, way_targets(ep.query_mask, ep.ways))
 
 # %% ../../nbs/70_papers.system.ipynb #5cd340c7

@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['list_models', 'create_model', 'save_pretrained', 'load', 'bundled_models']
 
-# %% ../../nbs/79_papers.zoo.ipynb #bf7a169e
+# %% ../../nbs/79_papers.zoo.ipynb #d81556f4
 from pathlib import Path
 
-from ..core import DataError, one_of
+from ..core import DataError, OptionError, one_of
 from ..features.backbone import bundled_weights
 from .apanet import APANet
 from .canet import CANet
@@ -21,7 +21,7 @@ from .pfenet import PFENet
 from .pfenet_crc import PFENetCRC
 from .simpropnet import SimPropNet
 from .system import System, make_cfg, read_weights, save_weights
-from ..train.loop import fit
+from ..train.fit import fit
 
 # %% ../../nbs/79_papers.zoo.ipynb #155baf55
 _SYSTEMS = {c.name: c for c in (PANet, CANet, PFENet, SimPropNet, CRCNet, PFENetCRC, APANet, HSNet, IMRHSNet, IMRPFENet)}
@@ -43,7 +43,7 @@ def create_model(
 # %% ../../nbs/79_papers.zoo.ipynb #e741ece8
 fit.create_model = create_model
 
-# %% ../../nbs/79_papers.zoo.ipynb #402f87c5
+# %% ../../nbs/79_papers.zoo.ipynb #bf9f254e
 def save_pretrained(
     m:System,  # the model
     folder,    # made if it does not exist
@@ -54,8 +54,9 @@ def save_pretrained(
     return path
 
 def load(
-    name,     # bundled name, e.g. 'panet-tiny-toy'; a folder written by `save_pretrained`; or a safetensors file
-)->System:    # in evaluation mode, with `.card` and `.size`
+    name,        # bundled name, e.g. 'panet-tiny-toy'; a folder written by `save_pretrained`; or a safetensors file
+    **options,   # changed for the test, e.g. k_shot='finetune'; no weights may come or go with them
+)->System:       # in evaluation mode, with `.card` and `.size`
     "A trained model"
     path = Path(name)
     if path.is_dir(): path = path/'model.safetensors'
@@ -64,8 +65,11 @@ def load(
     if 'system' not in about:
         raise DataError(f'{path}: found weights without a header that names the system, want a file written by '
                         'save_pretrained; save the model again')
-    m = create_model(about['system'], about['backbone'], **about['options'])
-    m.load_state_dict(state)
+    m = create_model(about['system'], about['backbone'], **{**about['options'], **options})
+    try: m.load_state_dict(state)
+    except RuntimeError as e:
+        raise OptionError(f'{name}: found weights that do not fit {about["system"]} with {options}, want options that only '
+                          'change the test; train it with them') from e
     m.card = about.get('card', {})
     return m
 

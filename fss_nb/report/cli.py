@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['app', 'main']
 
-# %% ../../nbs/89_report.cli.ipynb #51dba594
+# %% ../../nbs/89_report.cli.ipynb #394eb45c
 import json as jsons
+import os
 import re
 import sys
 import warnings
@@ -43,9 +44,10 @@ def _benchmark(name, root):
 
 def _bars(): return sys.stderr.isatty()   # in a file, progress bars are dirt
 
-# %% ../../nbs/89_report.cli.ipynb #b8020838
+# %% ../../nbs/89_report.cli.ipynb #fe153868
 _ParserError = next(c for c in typer.BadParameter.__mro__ if c.__name__ == 'ClickException')
-_OPTIONS = 'root|shots|classes|fold|episodes|size|value|steps|resume|split|protocol|seed|model'
+_OPTIONS = ('root|shots|classes|fold|episodes|size|value|steps|resume|split|protocol|seed|model|batch|lr|amp|pretrained|'
+            'accumulate|features|workers|select|device')
 
 def _for_terminal(text): # "use shots=4 or classes=['a', 'b']" -> "use --shots 4 or --classes a,b"
     flat = lambda v: re.sub(r'''[\[\]'"]''', '', v).replace(', ', ',')
@@ -192,7 +194,7 @@ def _systems(name, m, baselines):
         print(_one_line(f'note: the column of the pixel forest is left out; {e}'), file=sys.stderr)
     return systems
 
-# %% ../../nbs/89_report.cli.ipynb #a9f158e2
+# %% ../../nbs/89_report.cli.ipynb #823d4a57
 @app.command('eval')
 def _eval(
     model:_Model='panet-tiny-toy',
@@ -207,14 +209,15 @@ def _eval(
     classes:Annotated[Optional[str], typer.Option(help='only these, with commas between')]=None,
     split:Annotated[Optional[str], typer.Option(help='train or test pictures')]=None,
     seeds:Annotated[Optional[str], typer.Option(help='coarse masks instead of outlines, e.g. clip-tiny-toy')]=None,
+    set:Annotated[Optional[List[str]], typer.Option(help='an option of the system, e.g. k_shot=finetune')]=None,
+    scales:Annotated[Optional[str], typer.Option(help='show pictures in several sizes, e.g. 0.75,1,1.25')]=None,
     baselines:Annotated[bool, typer.Option(help='two rivals beside the model; not with --seeds')]=True,
     json:_Json=None,
 ):
     "Evaluate a model on a benchmark, class by class, beside two rivals"
-    from fss_nb.papers.zoo import load
     from fss_nb.report.first_light import ladder
     from fss_nb.report.tables import by_class, over_folds
-    m, b = load(model), _benchmark(benchmark, root)
+    m, b = _loaded(model, set or [], scales), _benchmark(benchmark, root)
     if fold is None and b.name == 'toy': fold = m.card.get('fold', 0)
     names = None if classes is None else [c.strip() for c in classes.split(',')]
     ps, few = _protocols(b, protocol, fold, names, shots, _given(size=size, seed=seed, episodes=episodes, split=split))
@@ -225,7 +228,26 @@ def _eval(
     print(table)
     _write_json(json, dict(left_out=few, reports={n: r.to_dict() for n, r in reports.items()}))
 
-# %% ../../nbs/89_report.cli.ipynb #79418062
+# %% ../../nbs/89_report.cli.ipynb #783f1ab8
+def _loaded(model, words, scales):
+    "The model, with options of the test"
+    from fss_nb.papers.crcnet import MultiScale
+    from fss_nb.papers.zoo import load
+    m = load(model, **dict(_pair(w, 'eval') for w in words))
+    return m if scales is None else MultiScale(m, [float(x) for x in scales.split(',')]).eval()
+
+def _pair(word, command): # 'lr=0.1' -> ('lr', 0.1)
+    from fss_nb.core import OptionError
+    key, is_, text = word.partition('=')
+    if not is_: raise OptionError(f'{command}: found --set {word}, want name=value; e.g. --set steps_test=3')
+    return key, _value(text)
+
+def _value(text): # '0.01' -> 0.01, 'none' -> None, 'poly' -> 'poly'
+    if text.lower() in ('none', 'null', 'false'): return None
+    try: return jsons.loads(text)
+    except ValueError: return text
+
+# %% ../../nbs/89_report.cli.ipynb #9fa57754
 def _seeder(name, m, b):
     "What makes coarse masks of a test, if it was named"
     if name is None: return None
@@ -244,37 +266,125 @@ def _notes(reports, ps, few):
             f'{r.episodes} episodes at {p.size}x{p.size}, protocol {p.name}.']
     if len(ps) > 1: text.append('Means are over folds.')
     if r.change: text.append(f'Coarse masks by {r.change} instead of outlines.')
+    if r.checkpoint: text.append(f'Weights: {r.checkpoint}.')
     if few: text.append(f"LEFT OUT, without {p.shots+1} pictures that show enough of it: {', '.join(few)}.")
     return ' '.join(text)
 
-# %% ../../nbs/89_report.cli.ipynb #2a31a5c6
+# %% ../../nbs/89_report.cli.ipynb #f037380b
+_OVERRIDES = ('steps', 'batch', 'lr', 'size', 'amp', 'backbone', 'pretrained', 'seeds', 'select', 'seed')
+
+def _recipe(name, benchmark, shots, given, more):
+    "The recipe of a system or of its own name, with what was changed"
+    from fss_nb.papers.zoo import list_models
+    from fss_nb.train.recipe import find_recipe, recipe
+    r = find_recipe(name, benchmark or 'toy', shots or 1) if name in list_models() else recipe(name)
+    for key, value in (_pair(word, 'train') for word in more):
+        if key.startswith('options.'): given.setdefault('options', dict(r.options))[key[8:]] = value
+        else: given[key] = value
+    given = {k: _value(v) if isinstance(v, str) else v for k, v in given.items()}
+    return recipe(r, **given) if given else r
+
+def _line(run): # after a checkpoint, where there is no bar
+    if _bars(): return
+    last, r = run.metrics()[-1], run.options['recipe']
+    print(f'step {run.step} of {r["steps"]}, loss {run.curve("loss")[1][-1]:.3f}, '
+          +(f'looked at: {100*last["val"]:.1f}, ' if 'val' in last else '')+f'{run.hours:.2f} h', flush=True)
+
+def _first(): # is this the first process, the one that speaks?
+    return os.environ.get('RANK', '0') == '0'
+
+# %% ../../nbs/89_report.cli.ipynb #15be9b5b
 @app.command('train')
 def _train(
-    recipe:Annotated[str, typer.Option(help='all constants of a training, by name')]='panet-toy',
-    benchmark:Annotated[Optional[str], typer.Option(help="without it the recipe's")]=None,
+    recipe:Annotated[str, typer.Argument(help='a system, e.g. crcnet, or a recipe')]='panet-toy',
+    benchmark:Annotated[Optional[str], typer.Option(help="without it toy, or the recipe's")]=None,
     root:_Root=None,
+    shots:Annotated[Optional[int], typer.Option(help='of the test that the weights are for')]=None,
     fold:_Fold=0,
+    all_folds:Annotated[bool, typer.Option('--all-folds', help='every fold, tested, then a table')]=False,
+    test:Annotated[bool, typer.Option('--test', help="ask it under its recipe's protocol afterwards")]=False,
+    episodes:Annotated[Optional[int], typer.Option(help="of the test; without it the protocol's")]=None,
     out:Annotated[Path, typer.Option(help='folder of runs')]=Path('runs'),
     resume:Annotated[Optional[Path], typer.Option(help='a run to take up again')]=None,
-    steps:Annotated[Optional[int], typer.Option(help="without it the recipe's")]=None,
-    seeds:Annotated[Optional[str], typer.Option(help="coarse masks; without it the recipe's")]=None,
+    steps:Annotated[Optional[int], typer.Option(help="this and the next: without it the recipe's")]=None,
+    batch:Annotated[Optional[int], typer.Option(help='episodes a step, all processes together')]=None,
+    lr:Annotated[Optional[float], typer.Option(help='learning rate')]=None,
+    size:Annotated[Optional[int], typer.Option(help='side of the pictures')]=None,
+    amp:Annotated[Optional[str], typer.Option(help='bf16, fp16 or none')]=None,
+    backbone:Annotated[Optional[str], typer.Option(help='e.g. resnet101')]=None,
+    pretrained:Annotated[Optional[str], typer.Option(help='imagenet, toy or none')]=None,
+    seeds:Annotated[Optional[str], typer.Option(help='coarse masks')]=None,
+    select:Annotated[Optional[str], typer.Option(help='last, base-val or novel; the latter with --set val_every=1000')]=None,
+    set:Annotated[Optional[List[str]], typer.Option(help='any other, e.g. clip=1 or options.width=64')]=None,
     seed:_Seed=None,
-    device:Annotated[Optional[str], typer.Option(help='cpu, cuda, ...; without it a GPU if there is one')]=None,
+    device:Annotated[Optional[str], typer.Option(help='cpu or cuda; without it a card if there is one')]=None,
     workers:Annotated[int, typer.Option(help='processes that read ahead')]=0,
     cache:Annotated[bool, typer.Option(help='keep decoded pictures on disk')]=False,
+    accumulate:Annotated[int, typer.Option(help='parts of a batch; more need less memory')]=1,
+    features:Annotated[str, typer.Option(help='keep frozen features: auto, none, device, ram or disk')]='auto',
+    compiled:Annotated[Optional[str], typer.Option(help='backend of torch.compile, e.g. inductor')]=None,
+    trackers:Annotated[Optional[List[str]], typer.Option(help='e.g. tensorboard')]=None,
+    save_every:Annotated[int, typer.Option(help='steps between checkpoints')]=100,
     json:_Json=None,
 ):
     "Train a system on episodes; the run folder can be given to --model"
-    from fss_nb.report.first_light import trained_model
-    from fss_nb.train.loop import fit
-    from fss_nb.train.recipe import recipe as get_recipe
-    name = benchmark or (get_recipe(recipe).benchmark if root else None)
-    b = None if name is None else _benchmark(name, root)
-    run = fit(b=b, recipe=recipe, fold=fold, out=out, resume=resume, seed=seed, device=device, workers=workers,
-              cache=cache, **_given(steps=steps, seeds=seeds))
-    card = trained_model(run).card
-    print(f'{run.step} steps, last loss {run.metrics()[-1]["loss"]:.3f}; try it with: fss eval --model {run.path}')
-    _write_json(json, dict(run=str(run.path), card=card, options=run.options, last=run.metrics()[-1]))
+    given = {k: v for k, v in locals().items() if k in _OVERRIDES and v is not None}
+    how = dict(device=device, workers=workers, cache=cache, accumulate=accumulate, features=_value(features),
+               compiled=compiled, trackers=trackers, save_every=save_every, progress=_bars(), watch=_line)
+    which = dict(name=recipe, benchmark=benchmark, shots=shots, given=given, more=set or [])
+    _write_json(json, _trained(which, root, resume, None if all_folds else [fold], out, how, test, episodes))
+
+# %% ../../nbs/89_report.cli.ipynb #f53485fb
+def _trained(which, root, resume, folds, out, how, test, episodes):
+    "Train what is asked for, test it if wanted, print what came out; the same as a dict"
+    from fss_nb.core import OptionError
+    from fss_nb.train.fit import fit
+    if resume:
+        if any((which['given'], which['more'], which['benchmark'], folds is None)):
+            raise OptionError('train: found --resume with changes, want none; a run keeps its recipe, leave them out')
+        b = _benchmark(_options(resume)['benchmark'], root) if root else None
+        return _told([fit(b=b, resume=resume, **how)], b, which['shots'], test, episodes)
+    r = _recipe(**which)
+    name = which['benchmark'] or r.benchmark
+    b = _benchmark(name, None if name == 'toy' else root)
+    all_folds, runs = folds is None, []
+    for f in range(len(b.folds)) if all_folds else folds:
+        old = _unfinished(out, r, f) if all_folds else None
+        runs.append(fit(b=b, resume=old, **how) if old else fit(b=b, recipe=r, fold=f, out=out, **how))
+    return _told(runs, b, which['shots'], test or all_folds, episodes)
+
+def _options(path):
+    from fss_nb.train.runs import Run
+    return Run.open(path).options
+
+def _unfinished(out, r, fold): # -> the folder of this training in `out`, stopped or done; None: there is none
+    from dataclasses import asdict
+    from fss_nb.train.runs import Run
+    want = {k: v for k, v in jsons.loads(jsons.dumps(asdict(r))).items() if k not in ('steps', 'epochs', 'sources')}
+    for path in sorted(Path(out).glob(f'{r.name}-fold{fold}-seed{r.seed}*')):
+        if not (path/'options.json').exists(): continue
+        o = Run.open(path).options
+        if all(o['recipe'].get(k) == v for k, v in want.items()) and (r.steps or o['recipe']['steps']) == o['recipe']['steps']:
+            return path
+    return None
+
+# %% ../../nbs/89_report.cli.ipynb #56787784
+def _told(runs, b, shots, test, episodes):
+    "Say how trainings ended and how they were tested"
+    from fss_nb.report.results import evaluate_run, trained_model
+    from fss_nb.report.tables import beside_papers, run_results
+    first, say = _first(), print if _first() else (lambda *a: None)
+    for run in runs:
+        last = [r for r in run.metrics() if 'loss' in r][-1:] or [{'loss': float('nan')}]
+        say(f'{run.step} steps, last loss {last[0]["loss"]:.3f}; try it with: fss eval --model {run.path}')
+    cards = [trained_model(run, first).card for run in runs]
+    wrote = [dict(run=str(r.path), card=c, options=r.options, last=r.metrics()[-1]) for r, c in zip(runs, cards)]
+    if test:
+        more, ks = _given(episodes=episodes), None if shots is None else [shots]
+        reports = [evaluate_run(run, b, ks, first=first, progress=_bars() and first, **more) for run in runs]
+        for w, rs in zip(wrote, reports): w['reports'] = {k: r.to_dict() for k, r in rs.items()}
+        if first: say(beside_papers(run_results([r.path for r in runs])))
+    return dict(run=wrote[0]['run'], runs=wrote)
 
 # %% ../../nbs/89_report.cli.ipynb #5d23c91f
 @app.command('bench')
@@ -302,3 +412,7 @@ def _demo(
     "Train on drawn pictures and compare with what needs no training: minutes on two cores"
     from fss_nb.report.first_light import first_light
     _write_json(json, first_light(out, images, steps, fold, episodes, seed)[1])
+
+# %% ../../nbs/89_report.cli.ipynb #0db58d9b
+#| eval: false
+if __name__ == '__main__': main()

@@ -1,0 +1,95 @@
+"Two processes train as one: the same episodes, the same looks, the same weights but for the order of additions"
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT
+
+SCRIPT = '''
+import json, sys, torch
+from pathlib import Path
+from fss_nb.data.episodes import benchmark
+from fss_nb.papers.zoo import create_model, fit
+from fss_nb.train.loop import Loop
+from fss_nb.train.recipe import recipe as get_recipe
+torch.set_num_threads(1)
+out, recipe, options = Path(sys.argv[1]), sys.argv[2], json.loads(sys.argv[3])
+wide = options.pop('wide', False)     # 64 bits everywhere
+
+class Noted(Loop):
+    "Writes down who drew what"
+    def draw(self):
+        pieces = super().draw()
+        with open(f'{out}-{self.acc.process_index}.txt', 'a') as f:
+            f.write(' '.join(r.line for ep, _ in pieces for r in ep.rows)+'\\n')
+        return [(ep.to(dtype=torch.float64), f) for ep, f in pieces] if wide else pieces
+
+torch.manual_seed(0)
+m = create_model(get_recipe(recipe).system, 'tiny', 'toy', **get_recipe(recipe).options).double() if wide else None
+b = benchmark('toy', n_train=120, n_test=60)
+fit(m, b, recipe, out=out, device='cpu', progress=False, loop=Noted, **options)
+'''
+HOW = dict(steps=5, batch=4)
+
+
+def train(out, processes, recipe, **options):
+    "What a real training left: weights, metrics, and the rows of each step"
+    from safetensors.torch import load_file
+    from fss_nb.train.runs import Run
+    script = out.parent/'train.py'
+    script.write_text(SCRIPT)
+    start = ['-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', str(processes)] if processes > 1 else []
+    env = {**os.environ, 'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': ''}
+    words = [sys.executable, *start, str(script), str(out), recipe, json.dumps({**HOW, **options})]
+    done = subprocess.run(words, capture_output=True, text=True, env=env, timeout=120)
+    assert done.returncode == 0, done.stderr[-3000:]
+    run = sorted((Run.open(p) for p in out.iterdir()), key=lambda r: len(r.path.name))[-1]
+    assert run.options['processes'] == processes
+    each = [open(f'{out}-{rank}.txt').read().splitlines() for rank in range(processes)]
+    return load_file(run.path/'checkpoints'/f'{run.step:08d}'/'weights.safetensors'), run, [' '.join(x) for x in zip(*each)]
+
+
+def compare(tmp_path, recipe, **options):
+    "Runs of one and of two processes; the largest difference of a weight"
+    (one, run_1, rows_1), (two, run_2, rows_2) = (train(tmp_path/str(n), n, recipe, **options) for n in (1, 2))
+    assert rows_1 == rows_2 and len(rows_1) == 5                     # the same batches, each episode once
+    assert run_1.options['protocol'] == run_2.options['protocol'] and one.keys() == two.keys()
+    losses = [[r['loss'] for r in run.metrics() if 'loss' in r] for run in (run_1, run_2)]
+    assert len(losses[0]) == 5 and all(abs(a-b) < 1e-5 for a, b in zip(*losses))
+    return run_1, run_2, max((one[k].double()-two[k].double()).abs().max().item() for k in one)
+
+
+SGD = dict(optimiser='sgd', lr=.01, momentum=.9, schedule='constant', val_every=3, val_episodes=30, select='novel')
+
+
+@pytest.mark.parametrize('recipe, options', [
+    ('panet-toy', {}), ('panet-toy', {'accumulate': 2}), ('hsnet-toy', {}), ('crcnet-toy', {'features': None})])
+def test_two_are_as_one(tmp_path, recipe, options):
+    run_1, run_2, apart = compare(tmp_path, recipe, **SGD, **options)
+    assert apart < 1e-6
+    (steps, looks), (_, looks_2) = run_1.curve('val'), run_2.curve('val')
+    assert list(steps) == [2, 4] and (abs(looks-looks_2) < 1e-3).all()    # last digits of weights
+
+
+@pytest.mark.parametrize('recipe, options', [('panet-toy', {}), ('hsnet-toy', {}), ('imr_hsnet-toy', {'seeds': 'coarse-0.6'})])
+def test_with_adam(tmp_path, recipe, options):
+    "Adam divides by the gradient's length, so where that is nearly 0 the last digits of 32 bits decide; 64 have enough"
+    assert compare(tmp_path, recipe, wide=True, features=None, **options)[2] < 1e-9
+
+
+def test_stopped_and_taken_up_by_two(tmp_path):
+    whole, _, _ = train(tmp_path/'whole', 2, 'panet-toy')
+    _, part, _ = train(tmp_path/'part', 2, 'panet-toy', until=2)
+    script = (tmp_path/'train.py').read_text().replace("recipe, out=out", "resume=options.pop('resume'), out=out")
+    (tmp_path/'again.py').write_text(script)
+    env = {**os.environ, 'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': ''}
+    words = ['-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', '2', str(tmp_path/'again.py'), str(tmp_path/'part'),
+             '-', json.dumps(dict(resume=str(part.path)))]
+    done = subprocess.run([sys.executable, *words], capture_output=True, text=True, env=env, timeout=120)
+    assert done.returncode == 0, done.stderr[-3000:]
+    from safetensors.torch import load_file
+    again = load_file(part.path/'checkpoints'/'00000005'/'weights.safetensors')
+    assert part.step == 5 and all((whole[k] == again[k]).all() for k in whole)
+    assert len(list((part.path/'checkpoints'/'00000005').glob('random_states_*'))) == 2     # dice of both
