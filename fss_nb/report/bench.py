@@ -326,12 +326,12 @@ def _counted(f, m): # CPU seconds, pictures through the backbone, result
     finally: hook.remove()
     return process_time()-t, sum(n), out
 
-# %% ../../nbs/87_report.bench.ipynb #e4ed5bff
+# %% ../../nbs/87_report.bench.ipynb #65fac33a
 def _evaluation_line(m, p, share, **wanted): # share: the loop is asked every share-th part of the episodes
     rows = p.manifest().rows
     n = len(rows)//share
     theirs, their_n, table = _counted(lambda: _straightforward(m, p, n), m)
-    ours, our_n, report = _counted(lambda: evaluate(m, p.b, p, batch_size=1, progress=False), m)
+    ours, our_n, report = _counted(lambda: evaluate(m, p.b, p, progress=False), m)
     off = (report.counts[:n, 0]-table).abs().max().item()
     if off: raise FssError(f'bench: found counts that differ by {off} pixels, want the same; mend the way that is wrong')
     theirs, their_n, shown = theirs*len(rows)/n, their_n*len(rows)//n, {i for r in rows for i in r.pictures}

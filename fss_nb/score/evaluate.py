@@ -121,7 +121,10 @@ def _to_truth(logits, p, H, W): # (C,S,S) -> (C,H,W)
     size = (max(H, W),)*2 if box else (H, W)
     return interpolate(logits[None], size, mode='bilinear', align_corners=box)[0, :, :H, :W]
 
-# %% ../../nbs/53_score.evaluate.ipynb #484db6e7
+# %% ../../nbs/53_score.evaluate.ipynb #58780b58
+def _usual(device, ps): # episodes at a time
+    return 16 if device.type != 'cpu' else max(1, min(16, 2**18//max((p.size for p in ps), default=1)**2))
+
 class _Speed(NamedTuple):
     "How answers are computed; none of it moves a count"
     cache:bool
@@ -295,13 +298,13 @@ def _interval(counts, clusters, stat):
     if len(set(clusters)) > 1: return bootstrap(counts, clusters, stat)
     return Interval(stat(counts.sum(0).double()).mean().item(), 0., 1.)
 
-# %% ../../nbs/53_score.evaluate.ipynb #21312154
+# %% ../../nbs/53_score.evaluate.ipynb #fe1ea7e2
 def evaluate(
     m:nn.Module,         # has encode(imgs) and decode(f_query, f_support, support_masks, size)
     b:Benchmark,         # where the pictures are
     p:Protocol,          # which episodes, and how they are judged; or a list, asked in one pass
     cache=True,          # keep features: True, each picture is encoded once | False, once for each appearance
-    batch_size=16,       # episodes decoded, and pictures encoded, at a time; on a processor one picture at a time
+    batch_size=None,     # episodes at a time; None: 16, on a processor fewer where pictures are large
     device=None,         # where to compute; the model is moved there. None: where it is
     progress=True,       # show a bar
     workers=0,           # processes that read ahead
@@ -318,7 +321,7 @@ def evaluate(
                               'want one; make the protocol with this b')
     if device is not None: m.to(device)
     device = next((t.device for t in (*m.parameters(), *m.buffers())), torch.device(device or 'cpu'))
-    o = _Speed(cache, batch_size, device, workers, cache_bytes, where, dtype)
+    o = _Speed(cache, batch_size or _usual(device, ps), device, workers, cache_bytes, where, dtype)
     mans, modes, (rank, ranks) = [q.manifest() for q in ps], [(x, x.training) for x in m.modules()], _team(device)
     try:
         m.eval()

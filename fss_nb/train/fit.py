@@ -81,7 +81,7 @@ def _resume(m, b, run, acc, pieces):
                           'last digits will differ from those of a run that was not stopped')
     return m, b, r, p, run
 
-# %% ../../nbs/62a_train.fit.ipynb #153284ef
+# %% ../../nbs/62a_train.fit.ipynb #eaf1aff9
 def _looks(r:Recipe, b:Benchmark, fold):
     "The protocol of the looks; None if there are none"
     if r.val_every is None: return None
@@ -91,7 +91,7 @@ def _looks(r:Recipe, b:Benchmark, fold):
 
 def _look(x:Loop, step, b, p):
     "Ask the held-out episodes; all processes share the work, the first keeps the score"
-    score = evaluate(x.m, b, p, progress=False, batch_size=max(1, min(16, x.r.batch)), change=x.change).miou
+    score = evaluate(x.m, b, p, progress=False, change=x.change).miou
     if x.acc.is_main_process: x.run.validated(step, x.m, score)
     x.acc.wait_for_everyone()
 
