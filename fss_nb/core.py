@@ -259,15 +259,18 @@ def _check_labels(name, m, top):
         raise DataError(f'Episode: {name} holds the value {wrong[0].item()}, want 0..{top} and 255; '
                         'convert it with core.as_mask')
 
-# %% ../nbs/00_core.ipynb #9d4ee75f
+# %% ../nbs/00_core.ipynb #f08d1e6c
 def _tensors(ep):
     "The fields that hold tensors, by name"
     return {f.name: v for f in fields(ep) if isinstance(v := getattr(ep, f.name), Tensor)}
 
-def _to(self, device=None, dtype=None):
+def _to(self, device=None, dtype=None, non_blocking=False):
     "The episode on another device; `dtype` applies to images and seeds, never to masks"
-    def move(t): return t.to(device=device, dtype=dtype if t.is_floating_point() else None)
+    def move(t): return t.to(device=device, dtype=dtype if t.is_floating_point() else None, non_blocking=non_blocking)
     return replace(self, **{n: move(t) for n, t in _tensors(self).items()})
+
+def _pin(self): # in memory that a card can copy from while it computes; PyTorch's loaders ask for it by this name
+    return replace(self, **{n: t.pin_memory() for n, t in _tensors(self).items()})
 
 def _getitem(self, i):
     "Episodes `i` of the batch (a number, a slice or a list), still with the axis `B`"
@@ -284,4 +287,5 @@ def _stack(eps):
     joined = {n: torch.cat([getattr(e, n) for e in eps]) for n in _tensors(eps[0])}
     return replace(eps[0], rows=rows, **joined)
 
-Episode.to, Episode.__getitem__, Episode.stack = _to, _getitem, staticmethod(_stack)
+Episode.to, Episode.pin_memory = _to, _pin
+Episode.__getitem__, Episode.stack = _getitem, staticmethod(_stack)

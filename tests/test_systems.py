@@ -61,6 +61,30 @@ def test_evaluated_with_and_without_cache(name):
 
 
 @pytest.mark.parametrize('name', SYSTEMS)
+def test_losses_from_features_that_are_kept(name):
+    "Pictures encoded by themselves, one by one, give the losses of a step on pictures; in 64 bits, without kinks, its gradients too"
+    whole = make(name, pretrained='toy', **({'ica': 0.} if name == 'simpropnet' else {})).train()
+    assert whole.cacheable == (name != 'panet')
+    for dtype, near, nearer in ((torch.float32, 1e-5, None), (torch.float64, 1e-10, 1e-9)) if whole.cacheable else ():
+        m, ep = whole.to(dtype), coarse_episode(noise_episode(2, 1, 2, size=(48, 48)), .6).to(dtype=dtype)
+        with torch.no_grad():
+            each = [m.encode(x[None]) for x in (*ep.query_img, *ep.support_imgs.flatten(0, 2))]
+        f = {k: torch.cat([x[k] for x in each]) for k in each[0]}
+        kept = {k: t[:2] for k, t in f.items()}, {k: t[2:].unflatten(0, (2, 1, 2)) for k, t in f.items()}
+        said = []
+        for features in (None, kept):
+            torch.manual_seed(1)
+            m.zero_grad()
+            m.progress = .5
+            losses = m.losses(ep, features)
+            losses['total'].backward()
+            said.append((torch.stack([*losses.values()]).detach(), torch.cat([p.grad.flatten() for p in m.parameters() if p.grad is not None])))
+        (want, slope), (have, slope_2) = said
+        assert (want-have).abs().max() < near*want.abs().max()
+        assert nearer is None or (slope-slope_2).abs().max() < nearer*slope.abs().max()
+
+
+@pytest.mark.parametrize('name', SYSTEMS)
 def test_trained_and_taken_up(name, tmp_path):
     "Two steps at once, or one and another: the same weights, and not those of the start"
     b = fss.benchmark('toy', n_train=120, n_test=20)

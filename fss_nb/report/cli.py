@@ -270,7 +270,7 @@ def _notes(reports, ps, few):
     if few: text.append(f"LEFT OUT, without {p.shots+1} pictures that show enough of it: {', '.join(few)}.")
     return ' '.join(text)
 
-# %% ../../nbs/89_report.cli.ipynb #f037380b
+# %% ../../nbs/89_report.cli.ipynb #4d4143eb
 _OVERRIDES = ('steps', 'batch', 'lr', 'size', 'amp', 'backbone', 'pretrained', 'seeds', 'select', 'seed')
 
 def _recipe(name, benchmark, shots, given, more):
@@ -286,14 +286,14 @@ def _recipe(name, benchmark, shots, given, more):
 
 def _line(run): # after a checkpoint, where there is no bar
     if _bars(): return
-    last, r = run.metrics()[-1], run.options['recipe']
-    print(f'step {run.step} of {r["steps"]}, loss {run.curve("loss")[1][-1]:.3f}, '
-          +(f'looked at: {100*last["val"]:.1f}, ' if 'val' in last else '')+f'{run.hours:.2f} h', flush=True)
+    last = run.last
+    what = f'loss {last["loss"]:.3f}' if 'loss' in last else f'mIoU of the look {100*last["val"]:.1f}'
+    print(f'step {run.step} of {run.options["recipe"]["steps"]}, {what}, {run.hours:.2f} h', flush=True)
 
 def _first(): # is this the first process, the one that speaks?
     return os.environ.get('RANK', '0') == '0'
 
-# %% ../../nbs/89_report.cli.ipynb #15be9b5b
+# %% ../../nbs/89_report.cli.ipynb #ea56a983
 @app.command('train')
 def _train(
     recipe:Annotated[str, typer.Argument(help='a system, e.g. crcnet, or a recipe')]='panet-toy',
@@ -324,7 +324,7 @@ def _train(
     features:Annotated[str, typer.Option(help='keep frozen features: auto, none, device, ram or disk')]='auto',
     compiled:Annotated[Optional[str], typer.Option(help='backend of torch.compile, e.g. inductor')]=None,
     trackers:Annotated[Optional[List[str]], typer.Option(help='e.g. tensorboard')]=None,
-    save_every:Annotated[int, typer.Option(help='steps between checkpoints')]=100,
+    save_every:Annotated[Optional[int], typer.Option(help='steps between checkpoints')]=None,
     json:_Json=None,
 ):
     "Train a system on episodes; the run folder can be given to --model"
@@ -334,7 +334,7 @@ def _train(
     which = dict(name=recipe, benchmark=benchmark, shots=shots, given=given, more=set or [])
     _write_json(json, _trained(which, root, resume, None if all_folds else [fold], out, how, test, episodes))
 
-# %% ../../nbs/89_report.cli.ipynb #f53485fb
+# %% ../../nbs/89_report.cli.ipynb #be00def7
 def _trained(which, root, resume, folds, out, how, test, episodes):
     "Train what is asked for, test it if wanted, print what came out; the same as a dict"
     from fss_nb.core import OptionError
@@ -343,15 +343,22 @@ def _trained(which, root, resume, folds, out, how, test, episodes):
         if any((which['given'], which['more'], which['benchmark'], folds is None)):
             raise OptionError('train: found --resume with changes, want none; a run keeps its recipe, leave them out')
         b = _benchmark(_options(resume)['benchmark'], root) if root else None
-        return _told([fit(b=b, resume=resume, **how)], b, which['shots'], test, episodes)
+        return _told([fit(b=b, resume=resume, **how)], b, which['shots'], test, episodes, how['device'])
     r = _recipe(**which)
     name = which['benchmark'] or r.benchmark
     b = _benchmark(name, None if name == 'toy' else root)
     all_folds, runs = folds is None, []
-    for f in range(len(b.folds)) if all_folds else folds:
-        old = _unfinished(out, r, f) if all_folds else None
+    folds = range(len(b.folds)) if all_folds else folds
+    for f, old in _agreed({f: _unfinished(out, r, f) if all_folds else None for f in folds}, how['device']).items():
         runs.append(fit(b=b, resume=old, **how) if old else fit(b=b, recipe=r, fold=f, out=out, **how))
-    return _told(runs, b, which['shots'], test or all_folds, episodes)
+    return _told(runs, b, which['shots'], test or all_folds, episodes, how['device'])
+
+def _agreed(found, device):
+    "What the first process found, before any of them begins"
+    from accelerate.utils import broadcast_object_list
+    from fss_nb.train.runs import accelerator
+    accelerator(device)
+    return broadcast_object_list([found])[0]
 
 def _options(path):
     from fss_nb.train.runs import Run
@@ -368,8 +375,8 @@ def _unfinished(out, r, fold): # -> the folder of this training in `out`, stoppe
             return path
     return None
 
-# %% ../../nbs/89_report.cli.ipynb #56787784
-def _told(runs, b, shots, test, episodes):
+# %% ../../nbs/89_report.cli.ipynb #9ba9a818
+def _told(runs, b, shots, test, episodes, device):
     "Say how trainings ended and how they were tested"
     from fss_nb.report.results import evaluate_run, trained_model
     from fss_nb.report.tables import beside_papers, run_results
@@ -378,10 +385,10 @@ def _told(runs, b, shots, test, episodes):
         last = [r for r in run.metrics() if 'loss' in r][-1:] or [{'loss': float('nan')}]
         say(f'{run.step} steps, last loss {last[0]["loss"]:.3f}; try it with: fss eval --model {run.path}')
     cards = [trained_model(run, first).card for run in runs]
-    wrote = [dict(run=str(r.path), card=c, options=r.options, last=r.metrics()[-1]) for r, c in zip(runs, cards)]
+    wrote = [dict(run=str(r.path), card=c, options=r.options, last=r.last) for r, c in zip(runs, cards)]
     if test:
         more, ks = _given(episodes=episodes), None if shots is None else [shots]
-        reports = [evaluate_run(run, b, ks, first=first, progress=_bars() and first, **more) for run in runs]
+        reports = [evaluate_run(run, b, ks, device, _bars() and first, first, **more) for run in runs]
         for w, rs in zip(wrote, reports): w['reports'] = {k: r.to_dict() for k, r in rs.items()}
         if first: say(beside_papers(run_results([r.path for r in runs])))
     return dict(run=wrote[0]['run'], runs=wrote)

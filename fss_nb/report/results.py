@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['trained_model', 'evaluate_run']
 
-# %% ../../nbs/85a_report.results.ipynb #00488ea4
+# %% ../../nbs/85a_report.results.ipynb #3de2488d
 from dataclasses import asdict
 
 from ..data.episodes import benchmark
@@ -15,7 +15,7 @@ from ..papers.zoo import create_model
 from .tables import save_report
 from ..score.evaluate import evaluate
 from ..train.recipe import Recipe
-from ..train.runs import Run
+from ..train.runs import Run, accelerator
 from ..train.seeds import seeder
 
 # %% ../../nbs/85a_report.results.ipynb #5974fd00
@@ -32,12 +32,12 @@ def trained_model(
     if save: m.save_pretrained(run.path)
     return m.eval()
 
-# %% ../../nbs/85a_report.results.ipynb #7ca69c42
+# %% ../../nbs/85a_report.results.ipynb #a415956a
 def evaluate_run(
     run:Run,        # with a checkpoint
     b=None,         # a `Benchmark`; None: the run's
     shots=None,     # numbers of shots; None: those that the recipe is for
-    device=None,    # where to compute; None: on the processor
+    device=None,    # 'cpu' | 'cuda'; None: a card if there is one
     progress=True,  # show bars
     first=True,     # is this the first process? Only it writes
     **overrides,    # of the protocol, e.g. episodes=100
@@ -49,7 +49,7 @@ def evaluate_run(
     ps = [protocol(r.protocol, b, fold=o['fold'], shots=k, **{**size, **overrides}) for k in shots or r.tested]
     m = trained_model(run, first)
     change = seeder(r.seeds, b) if r.seeds and isinstance(m, Seeded) else None
-    reports = evaluate(m, b, ps, device=device, progress=progress, change=change)
+    reports = evaluate(m, b, ps, device=accelerator(device).device, progress=progress, change=change)
     about = dict(seed=r.seed, hours=run.hours, hardware=run.environment['hardware'], recipe=asdict(r),
                  checkpoint=run.checkpoint, commit=run.environment['commit'])
     for p, report in zip(ps, reports) if first else ():

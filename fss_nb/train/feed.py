@@ -35,7 +35,7 @@ def shares(
     firsts = (step*batch+(rank*pieces+k)*n for step in range(begin, end) for k in range(pieces))
     return (list(range(i, i+n)) for i in firsts)
 
-# %% ../../nbs/61a_train.feed.ipynb #0867979f
+# %% ../../nbs/61a_train.feed.ipynb #80db9cbe
 def episode_feed(
     data:EpisodeDataset,  # training episodes by number
     numbers,              # lists of episode numbers, one a batch
@@ -46,7 +46,7 @@ def episode_feed(
     pinned = torch.device(device).type == 'cuda'                 # copied to the card while it computes
     loader = DataLoader(data, batch_sampler=numbers, num_workers=workers, collate_fn=Episode.stack,
                         generator=torch.Generator(), pin_memory=pinned)
-    return ((ep.to(device), None) for ep in loader)
+    return ((ep.to(device, non_blocking=pinned), None) for ep in loader)
 
 # %% ../../nbs/61a_train.feed.ipynb #75c0fe5c
 _FEW = (squash, letterbox, random_flip)

@@ -128,7 +128,7 @@ def _batches(x:Loop, b, p, begin, end, workers, cache, features, dtype, budget):
     if store is None: return episode_feed(data, numbers, acc.device, workers)
     return feature_feed(data, numbers, store, acc.device, workers, pictures='clip' in (r.seeds or ''))
 
-# %% ../../nbs/62a_train.fit.ipynb #9cc7457c
+# %% ../../nbs/62a_train.fit.ipynb #1cd97674
 def fit(
     m:nn.Module=None,   # trained in place; None: made as the recipe says
     b:Benchmark=None,   # where the episodes come from; None: the recipe's benchmark
@@ -147,7 +147,7 @@ def fit(
     compiled=None,      # a backend of torch.compile, e.g. 'inductor'
     channels_last=False,# order of the weights in memory; faster convolutions on some cards
     trackers=None,      # list of those that accelerate knows, e.g. ['tensorboard']
-    save_every=100,     # steps between checkpoints
+    save_every=None,    # steps between checkpoints; None: 100, or a two-hundredth of a long training
     until=None,         # stop after this step; None: the recipe's end
     progress=True,      # show a bar
     watch=None,         # called with the run after every checkpoint
@@ -169,7 +169,7 @@ def fit(
             _train(x, b, begin, end, save_every, progress, watch, trackers)
     return run
 
-# %% ../../nbs/62a_train.fit.ipynb #1ccb809a
+# %% ../../nbs/62a_train.fit.ipynb #2fbfc42e
 fit.create_model = None    # papers.zoo puts its own here, so that `m` may be left out
 
 def _opened(path, overrides):
@@ -177,7 +177,10 @@ def _opened(path, overrides):
     run = Run.open(path)
     if overrides:
         raise OptionError(f"fit: found {', '.join(overrides)} with resume=, want none; a run keeps its recipe, leave it out")
-    return run, Recipe(**run.options['recipe'])
+    try: return run, Recipe(**run.options['recipe'])
+    except TypeError as e:
+        raise DataError(f'{path}: found a recipe of another version of this package ({e}), want one of this version; '
+                        'go on with the version that environment.json names') from e
 
 def _follow(acc, run):
     "Tell the trackers which run this is"
@@ -187,7 +190,7 @@ def _follow(acc, run):
 def _train(x, b, begin, end, save_every, progress, watch, trackers):
     "The steps, with looks and checkpoints between them"
     r, acc, run, start, session = x.r, x.acc, x.run, time.perf_counter(), f'{time.time():.3f}'
-    held = _looks(r, b, run.options['fold'])
+    held, save_every = _looks(r, b, run.options['fold']), save_every or max(100, r.steps//200)
     if acc.is_main_process: run.rewind(begin)
     if trackers: _follow(acc, run)
     hide = not progress or not acc.is_main_process

@@ -101,7 +101,7 @@ class Run:
     def _steps(self, kind): # 'checkpoints' | 'best' -> numbers of the folders, in order
         return sorted(int(p.name) for p in (self.path/kind).glob('*') if p.name.isdigit())
 
-# %% ../../nbs/61_train.runs.ipynb #37bcb731
+# %% ../../nbs/61_train.runs.ipynb #43322a60
 def _append(path, row): # a line of JSON
     try:
         with open(path, 'a', encoding='utf-8') as f: f.write(json.dumps(row)+'\n')
@@ -120,12 +120,19 @@ def _metrics(self): # -> list of dicts, oldest first
     "All lines of the metrics that are whole"
     return _lines(self.path/'metrics.jsonl')
 
+def _last(self): # -> dict; {} where nothing was logged
+    "The newest whole line of the metrics; only the end of the file is read"
+    with open(self.path/'metrics.jsonl', 'rb') as f:
+        f.seek(max(0, f.seek(0, os.SEEK_END)-2**16))
+        whole = [line for line in f.read().split(b'\n')[:-1] if line.startswith(b'{')]
+    return json.loads(whole[-1]) if whole else {}
+
 def _curve(self, name): # -> steps, values: two arrays
     "One number of the metrics over the steps that have it"
     rows = [(r['step'], r[name]) for r in self.metrics() if name in r]
     return np.array([s for s, _ in rows]), np.array([v for _, v in rows])
 
-Run.log, Run.metrics, Run.curve = _log, _metrics, _curve
+Run.log, Run.metrics, Run.curve, Run.last = _log, _metrics, _curve, property(_last)
 
 # %% ../../nbs/61_train.runs.ipynb #d57fc64d
 def accelerator(
