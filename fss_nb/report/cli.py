@@ -16,7 +16,7 @@ from typing import Annotated, List, Optional
 
 import typer
 
-# %% ../../nbs/89_report.cli.ipynb #6643613a
+# %% ../../nbs/89_report.cli.ipynb #8a8cdbc5
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 @app.callback()
@@ -43,6 +43,7 @@ def _benchmark(name, root):
     return benchmark(name, **_given(root=root))
 
 def _bars(): return sys.stderr.isatty()   # in a file, progress bars are dirt
+def _first(): return os.environ.get('RANK', '0') == '0'  # is this the first of several processes? Only it speaks
 
 # %% ../../nbs/89_report.cli.ipynb #fe153868
 _ParserError = next(c for c in typer.BadParameter.__mro__ if c.__name__ == 'ClickException')
@@ -194,7 +195,7 @@ def _systems(name, m, baselines):
         print(_one_line(f'note: the column of the pixel forest is left out; {e}'), file=sys.stderr)
     return systems
 
-# %% ../../nbs/89_report.cli.ipynb #823d4a57
+# %% ../../nbs/89_report.cli.ipynb #10a87020
 @app.command('eval')
 def _eval(
     model:_Model='panet-tiny-toy',
@@ -211,29 +212,32 @@ def _eval(
     seeds:Annotated[Optional[str], typer.Option(help='coarse masks instead of outlines, e.g. clip-tiny-toy')]=None,
     set:Annotated[Optional[List[str]], typer.Option(help='an option of the system, e.g. k_shot=finetune')]=None,
     scales:Annotated[Optional[str], typer.Option(help='show pictures in several sizes, e.g. 0.75,1,1.25')]=None,
+    device:Annotated[Optional[str], typer.Option(help='cpu or cuda; without it a card if there is one')]=None,
     baselines:Annotated[bool, typer.Option(help='two rivals beside the model; not with --seeds')]=True,
     json:_Json=None,
 ):
     "Evaluate a model on a benchmark, class by class, beside two rivals"
     from fss_nb.report.first_light import ladder
     from fss_nb.report.tables import by_class, over_folds
-    m, b = _loaded(model, set or [], scales), _benchmark(benchmark, root)
+    m, b = _loaded(model, set or [], scales, device), _benchmark(benchmark, root)
     if fold is None and b.name == 'toy': fold = m.card.get('fold', 0)
     names = None if classes is None else [c.strip() for c in classes.split(',')]
     ps, few = _protocols(b, protocol, fold, names, shots, _given(size=size, seed=seed, episodes=episodes, split=split))
     change = _seeder(seeds, m, b)
-    results = ladder(_systems(Path(model).name, m, baselines and not seeds), b, ps, _bars(), change)
+    alone = baselines and not seeds and 'RANK' not in os.environ              # the rivals know no other processes
+    results = ladder(_systems(Path(model).name, m, alone), b, ps, _bars() and _first(), change)
     reports = {n: over_folds(list(rs.values())) for n, rs in results.items()}
-    table = by_class(reports, _notes(reports, ps, few))
-    print(table)
+    if not _first(): return
+    print(by_class(reports, _notes(reports, ps, few)))
     _write_json(json, dict(left_out=few, reports={n: r.to_dict() for n, r in reports.items()}))
 
-# %% ../../nbs/89_report.cli.ipynb #783f1ab8
-def _loaded(model, words, scales):
-    "The model, with options of the test"
+# %% ../../nbs/89_report.cli.ipynb #bb425105
+def _loaded(model, words, scales, device):
+    "The model, with options of the test, where it is to compute"
     from fss_nb.papers.crcnet import MultiScale
     from fss_nb.papers.zoo import load
-    m = load(model, **dict(_pair(w, 'eval') for w in words))
+    from fss_nb.train.runs import accelerator
+    m = load(model, **dict(_pair(w, 'eval') for w in words)).to(accelerator(device).device)
     return m if scales is None else MultiScale(m, [float(x) for x in scales.split(',')]).eval()
 
 def _pair(word, command): # 'lr=0.1' -> ('lr', 0.1)
@@ -270,7 +274,7 @@ def _notes(reports, ps, few):
     if few: text.append(f"LEFT OUT, without {p.shots+1} pictures that show enough of it: {', '.join(few)}.")
     return ' '.join(text)
 
-# %% ../../nbs/89_report.cli.ipynb #4d4143eb
+# %% ../../nbs/89_report.cli.ipynb #5e3ed44c
 _OVERRIDES = ('steps', 'batch', 'lr', 'size', 'amp', 'backbone', 'pretrained', 'seeds', 'select', 'seed')
 
 def _recipe(name, benchmark, shots, given, more):
@@ -289,9 +293,6 @@ def _line(run): # after a checkpoint, where there is no bar
     last = run.last
     what = f'loss {last["loss"]:.3f}' if 'loss' in last else f'mIoU of the look {100*last["val"]:.1f}'
     print(f'step {run.step} of {run.options["recipe"]["steps"]}, {what}, {run.hours:.2f} h', flush=True)
-
-def _first(): # is this the first process, the one that speaks?
-    return os.environ.get('RANK', '0') == '0'
 
 # %% ../../nbs/89_report.cli.ipynb #ea56a983
 @app.command('train')

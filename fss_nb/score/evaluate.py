@@ -121,9 +121,16 @@ def _to_truth(logits, p, H, W): # (C,S,S) -> (C,H,W)
     size = (max(H, W),)*2 if box else (H, W)
     return interpolate(logits[None], size, mode='bilinear', align_corners=box)[0, :, :H, :W]
 
-# %% ../../nbs/53_score.evaluate.ipynb #58780b58
+# %% ../../nbs/53_score.evaluate.ipynb #f4cde966
 def _usual(device, ps): # episodes at a time
     return 16 if device.type != 'cpu' else max(1, min(16, 2**18//max((p.size for p in ps), default=1)**2))
+
+def _with_room(count, o): # the answers of `count`; a full card as one line
+    try: return count()
+    except torch.OutOfMemoryError as e:
+        less = f'batch_size={o.batch_size//2}' if o.batch_size > 1 else f'cache_bytes={o.cache_bytes//2} or where="ram"'
+        raise FssError(f'evaluate: found no memory left on {o.device} for {o.batch_size} episodes at a time, want less; '
+                       f'{less} halves it and moves no count') from e
 
 class _Speed(NamedTuple):
     "How answers are computed; none of it moves a count"
@@ -298,7 +305,7 @@ def _interval(counts, clusters, stat):
     if len(set(clusters)) > 1: return bootstrap(counts, clusters, stat)
     return Interval(stat(counts.sum(0).double()).mean().item(), 0., 1.)
 
-# %% ../../nbs/53_score.evaluate.ipynb #fe1ea7e2
+# %% ../../nbs/53_score.evaluate.ipynb #35e2dd23
 def evaluate(
     m:nn.Module,         # has encode(imgs) and decode(f_query, f_support, support_masks, size)
     b:Benchmark,         # where the pictures are
@@ -326,7 +333,8 @@ def evaluate(
     try:
         m.eval()
         with torch.inference_mode():
-            shares = _of_all(lambda: _count(m, b, ps, mans, change, o, progress, rank, ranks), ranks)
+            count = lambda: _with_room(lambda: _count(m, b, ps, mans, change, o, progress, rank, ranks), o)
+            shares = _of_all(count, ranks)
     finally:
         for x, mode in modes: x.training = mode
     reports = [_report(m, b, q, man, _merged(q, man, mine), change) for q, man, mine in zip(ps, mans, zip(*shares))]
