@@ -335,7 +335,7 @@ def _train(
     which = dict(name=recipe, benchmark=benchmark, shots=shots, given=given, more=set or [])
     _write_json(json, _trained(which, root, resume, None if all_folds else [fold], out, how, test, episodes))
 
-# %% ../../nbs/89_report.cli.ipynb #be00def7
+# %% ../../nbs/89_report.cli.ipynb #f37f2b6f
 def _trained(which, root, resume, folds, out, how, test, episodes):
     "Train what is asked for, test it if wanted, print what came out; the same as a dict"
     from fss_nb.core import OptionError
@@ -361,6 +361,7 @@ def _agreed(found, device):
     accelerator(device)
     return broadcast_object_list([found])[0]
 
+# %% ../../nbs/89_report.cli.ipynb #fb070d92
 def _options(path):
     from fss_nb.train.runs import Run
     return Run.open(path).options
@@ -372,7 +373,8 @@ def _unfinished(out, r, fold): # -> the folder of this training in `out`, stoppe
     for path in sorted(Path(out).glob(f'{r.name}-fold{fold}-seed{r.seed}*')):
         if not (path/'options.json').exists(): continue
         o = Run.open(path).options
-        if all(o['recipe'].get(k) == v for k, v in want.items()) and (r.steps or o['recipe']['steps']) == o['recipe']['steps']:
+        same = all(o['recipe'].get(k) == v for k, v in want.items())
+        if same and r.steps in (None, o['recipe']['steps']):
             return path
     return None
 

@@ -90,12 +90,13 @@ class _Reader(Dataset):
         if self.pictures: return job, new, Episode.stack([self.data[i] for i in job.numbers])
         return job, new, [torch.stack(m) for m in zip(*(self.data.masks(i) for i in job.numbers))]
 
-# %% ../../nbs/61a_train.feed.ipynb #4b8988ff
+# %% ../../nbs/61a_train.feed.ipynb #e564b29c
 def _blind(truth, masks, rows, device):
     "Episodes whose pictures nobody looks at: one grey pixel, spread out"
     truth, masks, grey = truth.to(device), masks.to(device), torch.zeros((), device=device)
     size, classes = truth.shape[-2:], torch.tensor([r.classes for r in rows], device=device)
-    return Episode(grey.expand(*masks.shape[:3], 3, *size), masks, grey.expand(len(truth), 3, *size), truth, classes, rows)
+    s_imgs, q_img = grey.expand(*masks.shape[:3], 3, *size), grey.expand(len(truth), 3, *size)
+    return Episode(s_imgs, masks, q_img, truth, classes, rows)
 
 def feature_feed(
     data:EpisodeDataset,  # training episodes by number, with few views

@@ -95,8 +95,9 @@ def _look(x:Loop, step, b, p):
     if x.acc.is_main_process: x.run.validated(step, x.m, score)
     x.acc.wait_for_everyone()
 
-# %% ../../nbs/62a_train.fit.ipynb #9b217b49
-_PLACES, _DTYPES = (None, 'auto', 'device', 'ram', 'disk'), {None: None, 'bf16': torch.bfloat16, 'fp16': torch.float16}
+# %% ../../nbs/62a_train.fit.ipynb #29b955a7
+_PLACES = (None, 'auto', 'device', 'ram', 'disk')
+_DTYPES = {None: None, 'bf16': torch.bfloat16, 'fp16': torch.float16}
 
 def _store(x:Loop, data, where, dtype, budget):
     "The store of a training's features, or None"
@@ -104,8 +105,9 @@ def _store(x:Loop, data, where, dtype, budget):
     views, able, acc = few_views(data), getattr(x.m, 'cacheable', False), x.acc
     if where is None or where == 'auto' and not (views and able): return None
     if not able:
-        raise OptionError(f'fit: found features={where!r} with {getattr(x.m, "name", type(x.m).__name__)}, whose features '
-                          'change from step to step, want a frozen backbone on stored statistics; leave features out')
+        name = getattr(x.m, 'name', type(x.m).__name__)
+        raise OptionError(f'fit: found features={where!r} with {name}, whose features change from step to step, want a '
+                          'frozen backbone on stored statistics; leave features out')
     def encode(imgs):
         with acc.autocast(): return x.m.encode(imgs)
     like, total = data.picture(0, 0)[None].to(acc.device), max(views, 1)*len({i for i, _ in data.p.train_pairs})
@@ -169,19 +171,21 @@ def fit(
             _train(x, b, begin, end, save_every, progress, watch, trackers)
     return run
 
-# %% ../../nbs/62a_train.fit.ipynb #2fbfc42e
+# %% ../../nbs/62a_train.fit.ipynb #e6ed7b29
 fit.create_model = None    # papers.zoo puts its own here, so that `m` may be left out
 
 def _opened(path, overrides):
     "A run to be taken up, and its recipe"
     run = Run.open(path)
     if overrides:
-        raise OptionError(f"fit: found {', '.join(overrides)} with resume=, want none; a run keeps its recipe, leave it out")
+        raise OptionError(f"fit: found {', '.join(overrides)} with resume=, want none; a run keeps its recipe, "
+                          'leave it out')
     try: return run, Recipe(**run.options['recipe'])
     except TypeError as e:
         raise DataError(f'{path}: found a recipe of another version of this package ({e}), want one of this version; '
                         'go on with the version that environment.json names') from e
 
+# %% ../../nbs/62a_train.fit.ipynb #39ee53f0
 def _follow(acc, run):
     "Tell the trackers which run this is"
     acc.project_configuration.set_directories(str(run.path))

@@ -97,14 +97,15 @@ def _part_of_batch(self): # -> for each piece of this process: its share of the 
     total = acc.reduce(valid.sum(), 'sum').clamp_min(1)
     return (valid/total*acc.num_processes).float().unbind()     # processes' gradients are averaged, not added
 
-# %% ../../nbs/62_train.loop.ipynb #bd44b2ba
+# %% ../../nbs/62_train.loop.ipynb #cf340743
 def _check_finite(self, step):
     bad = [k for k, v in self.said.items() if not abs(v) < float('inf')]
     if not bad: return
     rows = _culprits(self) if step == self.unread[-1][0] else []
     names = '; '.join(r.line for r in rows) or f'unknown, of the batch {step*self.r.batch}..{(step+1)*self.r.batch-1}'
     raise FssError(f"fit: found loss '{bad[0]}' = {self.said[bad[0]]} at step {step}, episodes {names}; want a finite "
-                   f'number; look at these episodes, lower lr or set clip=1. The last checkpoint is of step {self.run.step}')
+                   'number; look at these episodes, lower lr or set clip=1. '
+                   f'The last checkpoint is of step {self.run.step}')
 
 @torch.no_grad()
 def _culprits(self): # -> `Row`s of the episodes whose own loss is not finite; all of the batch, if none is
@@ -114,7 +115,7 @@ def _culprits(self): # -> `Row`s of the episodes whose own loss is not finite; a
     eps = [(ep, f, i) for ep, f in self.drawn for i in range(len(ep)) if ep.rows]
     return [ep.rows[i] for ep, f, i in eps if bad(ep, f, i)] or [ep.rows[i] for ep, _, i in eps]
 
-# %% ../../nbs/62_train.loop.ipynb #99eb1353
+# %% ../../nbs/62_train.loop.ipynb #8c96e56d
 @contextmanager
 def plain_words(
     x:Loop,  # is named in what is said
@@ -128,14 +129,15 @@ def plain_words(
             n = r.batch//(x.pieces*x.acc.num_processes)
             do = (f'accumulate={2*x.pieces} halves it and changes no number' if n % 2 == 0 else
                   "amp='bf16' nearly halves it" if r.amp is None else 'size= says how large they are')
-            raise FssError(f'fit: found no memory left on {x.acc.device} for {n} episode{"s"*(n > 1)} of {r.size}x{r.size} '
-                           f'pixels at a time, want less; {do}. {kept}') from e
+            what = f'{n} episode{"s"*(n > 1)} of {r.size}x{r.size} pixels'
+            raise FssError(f'fit: found no memory left on {x.acc.device} for {what} at a time, want less; '
+                           f'{do}. {kept}') from e
         if 'Expected to have finished reduction' in text:
-            raise FssError('fit: found weights that no loss depends on, want none where several processes share a training; '
-                           "switch their module off (an attention over shots needs shots), or use one process") from e
+            raise FssError('fit: found weights that no loss depends on, want none where processes share a training; '
+                           'switch their module off (an attention over shots needs shots), or use one process') from e
         if 'DataLoader worker' in text:
-            raise FssError('fit: found a reading process that the system has killed, most often for want of memory; want '
-                           f'fewer of them; lower workers=, then take the run up with resume=. {kept}') from e
+            raise FssError('fit: found a reading process that the system has killed, most often for want of memory; '
+                           f'want fewer of them; lower workers=, then take the run up with resume=. {kept}') from e
         raise
     except FssError as e:                                       # from a reading process, with its whole history
         said = [line for line in str(e).splitlines() if line.startswith('fss_nb.')]

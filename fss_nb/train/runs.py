@@ -134,7 +134,7 @@ def _curve(self, name): # -> steps, values: two arrays
 
 Run.log, Run.metrics, Run.curve, Run.last = _log, _metrics, _curve, property(_last)
 
-# %% ../../nbs/61_train.runs.ipynb #d57fc64d
+# %% ../../nbs/61_train.runs.ipynb #e61e4cb7
 def accelerator(
     device=None,   # 'cpu' | 'cuda'; None: a graphics card if there is one
     amp=None,      # None: 32 bits | 'bf16' | 'fp16'
@@ -145,20 +145,23 @@ def accelerator(
     there, cuda = (None, 'cpu', 'cuda'), torch.cuda.is_available()
     if device not in there or device == 'cuda' and not cuda:
         raise OptionError(f"accelerator: found device='{device}', want one of {there}"
-                          f"{'' if cuda else ' (there is no CUDA card here)'}; choose a card with CUDA_VISIBLE_DEVICES")
+                          f"{'' if cuda else ' (there is no CUDA card here)'}; "
+                          'choose a card with CUDA_VISIBLE_DEVICES')
     if amp == 'fp16' and (device == 'cpu' or not cuda):
-        raise OptionError("accelerator: found amp='fp16' without a CUDA card, want one, since its gradients are scaled "
-                          "for it; use amp='bf16'")
+        raise OptionError("accelerator: found amp='fp16' without a CUDA card, want one, since gradients are scaled for "
+                          "it; use amp='bf16'")
     AcceleratorState._reset_state(reset_partial_state=True)        # another training may have had another precision
     cpu = device == 'cpu' or not (cuda or torch.backends.mps.is_available())
-    try: acc = Accelerator(cpu=cpu, mixed_precision=amp or 'no', log_with=list(trackers) or None, project_dir=str(folder))
+    how = dict(mixed_precision=amp or 'no', log_with=list(trackers) or None, project_dir=str(folder))
+    try: acc = Accelerator(cpu=cpu, **how)
     except (ValueError, ImportError) as e:
-        raise OptionError(f'accelerator: found trackers={list(trackers)}, want installed ones ({e}); pip install them') from e
+        raise OptionError(f'accelerator: found trackers={list(trackers)}, want installed ones ({e}); '
+                          'pip install them') from e
     acc.register_save_state_pre_hook(lambda models, weights, folder: weights.clear())
     acc.register_load_state_pre_hook(lambda models, folder: models.clear())
     return acc
 
-# %% ../../nbs/61_train.runs.ipynb #fcc17fc2
+# %% ../../nbs/61_train.runs.ipynb #60db996b
 def _sha256(path): # in pieces; weights may be large
     h = hashlib.sha256()
     with open(path, 'rb') as f:
@@ -168,7 +171,8 @@ def _sha256(path): # in pieces; weights may be large
 @contextmanager
 def _written(folder, acc=None): # -> the neighbour, to write into
     "A folder that is whole or absent; with an `Accelerator`, written by all processes together"
-    part, first, wait = _part(folder), acc is None or acc.is_main_process, acc.wait_for_everyone if acc else lambda: None
+    part, first = _part(folder), acc is None or acc.is_main_process
+    wait = acc.wait_for_everyone if acc else lambda: None
     try:
         if first: shutil.rmtree(part, ignore_errors=True); part.mkdir(parents=True)    # ruins of an earlier try
         wait()
@@ -181,16 +185,17 @@ def _written(folder, acc=None): # -> the neighbour, to write into
     except (OSError, RuntimeError, SafetensorError) as e:
         free = shutil.disk_usage(folder.parent.parent).free/1e9
         shutil.rmtree(part, ignore_errors=True)
-        raise FssError(f'{folder}: found no way to write it ({str(e).splitlines()[0]}; {free:.1f} GB free), want room for '
-                       'a checkpoint; make some, then take the run up again with resume=') from e
+        why = f'{str(e).splitlines()[0]}; {free:.1f} GB free'
+        raise FssError(f'{folder}: found no way to write it ({why}), want room for a checkpoint; make some, '
+                       'then take the run up again with resume=') from e
 
 def _check_whole(folder):
     "A `DataError` where a folder is not as it was written"
     try: sums = json.loads((folder/'sums.json').read_text(encoding='utf-8'))
     except (OSError, ValueError): sums = {'sums.json': ''}
     bad = [n for n, x in sums.items() if not (folder/n).is_file() or _sha256(folder/n) != x]
-    if bad: raise DataError(f'{folder}: found {bad[0]} damaged or gone, want what was written; delete this folder, then '
-                            'the checkpoint before it is used, or train anew')
+    if bad: raise DataError(f'{folder}: found {bad[0]} damaged or gone, want what was written; delete this folder, '
+                            'then the checkpoint before it is used, or train anew')
 
 # %% ../../nbs/61_train.runs.ipynb #d6c6e1f9
 def _save(self, step, m, acc): # steps done, the model, the `Accelerator` of the training
@@ -267,10 +272,11 @@ def _rewind(self, step): # keep the lines of steps before this one
 
 Run.rewind = _rewind
 
-# %% ../../nbs/61_train.runs.ipynb #9209b207
-def _clock(self, session, step, seconds, processes): # a name of the session, steps done, since its start, of the training
+# %% ../../nbs/61_train.runs.ipynb #59785049
+def _clock(self, session, step, seconds, processes): # name of the session, steps done, since its start, how many
     "Note how long a session has lasted"
-    _append(self.path/'sessions.jsonl', dict(session=session, step=step, seconds=round(seconds, 1), processes=processes))
+    row = dict(session=session, step=step, seconds=round(seconds, 1), processes=processes)
+    _append(self.path/'sessions.jsonl', row)
 
 def _hours(self): # of all sessions together, wall clock
     last = {r['session']: r['seconds'] for r in _lines(self.path/'sessions.jsonl')}
