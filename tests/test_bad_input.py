@@ -64,7 +64,7 @@ CASES = {
     'model that is none':       (text('m.safetensors'), 'eval --model m.safetensors', 'm.safetensors', 'download it again'),
     'unknown benchmark':        (nothing, 'eval --benchmark pascal', 'pascal', "did you mean 'pascal5i'"),
     'unknown protocol':         (nothing, 'eval --protocol panett', 'panett', "did you mean 'panet'"),
-    'unknown recipe':           (nothing, 'train --recipe panet-to', 'panet-to', "did you mean 'panet-toy'"),
+    'unknown recipe':           (nothing, 'train panet-to', 'panet-to', "did you mean 'panet-toy'"),
     'resume nothing':           (nothing, 'train --resume data', 'data', 'check the path'),
     'nothing to train on':      (nothing, 'train --benchmark fss1000 --root data', 'no base classes', 'split lists'),
     'root of a drawn benchmark': (nothing, 'eval --root data', 'toy', 'leave root out'),
