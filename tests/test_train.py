@@ -33,10 +33,10 @@ class Told(Loop):
 
 out, b = Path(sys.argv[1]), benchmark('toy', size=48, n_train=120, n_test=40)
 old = sorted(out.glob('*'))
-how = dict(resume=old[0]) if old else dict(out=out, steps=60, batch=2, size=48, select='base-val', val_every=7, val_episodes=20)
+how = dict(resume=old[0]) if old else dict(out=out, steps=100, batch=2, size=48, select='base-val', val_every=7, val_episodes=20)
 fit(Tiny(), b, device='cpu', progress=False, save_every=2, loop=Told, **how)
 '''
-STEPS, KILLS = 60, 12
+STEPS, KILLS = 100, 12
 
 
 def train(out, after=None):
