@@ -110,7 +110,7 @@ def test_a_killed_reader_is_one_line(tmp_path):
     said = done.stdout.strip()
     assert said.count('\n') == 0 and 'found a reading process that the system has killed' in said and 'lower workers=' in said
     run, = [Run.open(x) for x in tmp_path.iterdir()]
-    assert 5 <= run.step <= 10 and f'last checkpoint is of step {run.step}' in said
+    assert 1 <= run.step <= 10 and f'last checkpoint is of step {run.step}' in said
     fss.fit(None, b, resume=run.path, device='cpu', progress=False)                       # and goes on without workers
     whole = fss.fit(None, b, 'panet-toy', out=tmp_path/'whole', device='cpu', steps=30, batch=2, progress=False)
     assert run.step == 30 and run.weights.read_bytes() == whole.weights.read_bytes()

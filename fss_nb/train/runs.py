@@ -161,7 +161,7 @@ def accelerator(
     acc.register_load_state_pre_hook(lambda models, folder: models.clear())
     return acc
 
-# %% ../../nbs/61_train.runs.ipynb #60db996b
+# %% ../../nbs/61_train.runs.ipynb #d7bd01c2
 def _sha256(path): # in pieces; weights may be large
     h = hashlib.sha256()
     with open(path, 'rb') as f:
@@ -185,6 +185,7 @@ def _written(folder, acc=None): # -> the neighbour, to write into
     except (OSError, RuntimeError, SafetensorError) as e:
         free = shutil.disk_usage(folder.parent.parent).free/1e9
         shutil.rmtree(part, ignore_errors=True)
+        if 'DataLoader worker' in str(e): raise                          # a reader that died just now, not the disk
         why = f'{str(e).splitlines()[0]}; {free:.1f} GB free'
         raise FssError(f'{folder}: found no way to write it ({why}), want room for a checkpoint; make some, '
                        'then take the run up again with resume=') from e
