@@ -164,7 +164,7 @@ def whiskers(
     ax.legend(frameon=False, fontsize=8, loc='center left', bbox_to_anchor=(1, .5))
     return ax
 
-# %% ../../nbs/85_report.tables.ipynb #80c46af2
+# %% ../../nbs/85_report.tables.ipynb #6e128346
 def _replace(path, raw): # bytes
     "A file that is whole or absent"
     part = path.with_name(path.name+'.part')
@@ -194,8 +194,7 @@ def save_report(
     raw = _packed(report)
     _replace(folder/'report.safetensors', raw)
     about = {k: asdict(v) if is_dataclass(v) else v for k, v in about.items()}
-    known = {'checkpoint': getattr(report, 'checkpoint', None), **known, **about}
-    known['counts_sha256'] = hashlib.sha256(raw).hexdigest()
+    known = {**known, **about, 'counts_sha256': hashlib.sha256(raw).hexdigest()}
     _replace(folder/'report.json', (json.dumps(known, indent=1)+'\n').encode())
     return folder/'report.json'
 

@@ -29,7 +29,7 @@ from ..refine.shots import vote
 from .intervals import Interval, bootstrap, paired_difference
 from .metrics import Meter, fbiou_from, miou_from
 
-# %% ../../nbs/53_score.evaluate.ipynb #f5cf023f
+# %% ../../nbs/53_score.evaluate.ipynb #4afd7fa7
 class _Part(NamedTuple):
     "A batch of one protocol"
     which:int  # number of the protocol
@@ -43,7 +43,7 @@ def _parts(mans, batch_size, rank=0, ranks=1):
     return [part for turns in [*zip_longest(*cut)][rank::ranks] for part in turns if part]
 
 def _keys(part, cache): # -> B lists of 1+N*K keys; without cache every appearance is a new picture
-    ids = [[row.query, *chain(*row.supports)] for row in part.rows]
+    ids = [row.pictures for row in part.rows]
     if cache: return ids
     return [[(*part[:2], e, j, x) for j, x in enumerate(xs)] for e, xs in enumerate(ids)]
 

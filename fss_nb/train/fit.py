@@ -54,7 +54,7 @@ def _check_same(run, key, found):
     if found != want:
         raise DataError(f'{run.path.name}: found {key} {found}, want {want} as at its start; give it the same')
 
-# %% ../../nbs/62a_train.fit.ipynb #1466686c
+# %% ../../nbs/62a_train.fit.ipynb #bfef1476
 def _begin(m, b, r, fold, out, acc, pieces):
     "Model, benchmark, recipe, protocol and folder of a new run"
     torch.manual_seed(torch_rng('weights', r.seed).initial_seed())
@@ -67,10 +67,9 @@ def _begin(m, b, r, fold, out, acc, pieces):
     place = [str(Run.create(out, f'{r.name}-fold{fold}-seed{r.seed}', options).path) if acc.is_main_process else None]
     return m, b, r, p, Run(broadcast_object_list(place)[0])
 
-def _resume(m, b, run, acc, pieces):
+def _resume(m, b, r, run, acc, pieces):
     "The same of a run that was stopped"
-    r, about = Recipe(**run.options['recipe']), run.options['model']
-    m = _make(about) if m is None else m
+    m = _make(run.options['model']) if m is None else m
     b = benchmark(run.options['benchmark']) if b is None else b
     p = _training(r, b, run.options['fold'])
     now = dict(model=_about(m), protocol=p.sha256, pictures=p.train_sha256)
@@ -130,7 +129,7 @@ def _batches(x:Loop, b, p, begin, end, workers, cache, features, dtype, budget):
     if store is None: return episode_feed(data, numbers, acc.device, workers)
     return feature_feed(data, numbers, store, acc.device, workers, pictures='clip' in (r.seeds or ''))
 
-# %% ../../nbs/62a_train.fit.ipynb #1cd97674
+# %% ../../nbs/62a_train.fit.ipynb #c620e379
 def fit(
     m:nn.Module=None,   # trained in place; None: made as the recipe says
     b:Benchmark=None,   # where the episodes come from; None: the recipe's benchmark
@@ -161,7 +160,7 @@ def fit(
     run, r = _opened(resume, overrides) if resume else (None, get_recipe(recipe, **overrides))
     acc = accelerator(device, r.amp, trackers or (), out)
     with torch.random.fork_rng([acc.device] if acc.device.type == 'cuda' else []):
-        m, b, r, p, run = _resume(m, b, run, acc, accumulate) if run else _begin(m, b, r, fold, out, acc, accumulate)
+        m, b, r, p, run = _resume(m, b, r, run, acc, accumulate) if run else _begin(m, b, r, fold, out, acc, accumulate)
         m.to(acc.device, memory_format=torch.channels_last if channels_last else torch.preserve_format).train()
         x = loop(m, r, run, acc, accumulate, compiled)
         with plain_words(x):
