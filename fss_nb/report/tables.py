@@ -6,11 +6,10 @@
 __all__ = ['cell_text', 'Table', 'by_system', 'by_class', 'over_folds', 'whiskers', 'save_report', 'load_report', 'run_results',
            'published', 'beside_papers']
 
-# %% ../../nbs/85_report.tables.ipynb #e906980b
+# %% ../../nbs/85_report.tables.ipynb #b4d00a6b
 import csv
 import hashlib
 import json
-import os
 from dataclasses import asdict, fields, is_dataclass
 from functools import lru_cache
 from html import escape
@@ -29,6 +28,7 @@ from ..score.evaluate import Report
 from ..score.intervals import Interval, bootstrap, bootstrap_folds
 from ..score.metrics import fbiou_from, miou_from
 from ..show import WAY_COLOURS
+from ..train.runs import read_json, write_whole
 
 # %% ../../nbs/85_report.tables.ipynb #6655f629
 def cell_text(
@@ -164,12 +164,7 @@ def whiskers(
     ax.legend(frameon=False, fontsize=8, loc='center left', bbox_to_anchor=(1, .5))
     return ax
 
-# %% ../../nbs/85_report.tables.ipynb #6e128346
-def _replace(path, raw): # bytes
-    "A file that is whole or absent"
-    part = path.with_name(path.name+'.part')
-    part.write_bytes(raw); os.replace(part, path)
-
+# %% ../../nbs/85_report.tables.ipynb #199827ed
 def _packed(r): # -> bytes
     "Counts and clusters of a report: the rows that are not zero, and the names of the pictures once"
     flat, names = r.counts.cpu().reshape(-1, 2), list(dict.fromkeys(r.clusters))
@@ -192,18 +187,14 @@ def save_report(
                           'leave it out')
     folder.mkdir(parents=True, exist_ok=True)
     raw = _packed(report)
-    _replace(folder/'report.safetensors', raw)
+    write_whole(folder/'report.safetensors', raw)
     about = {k: asdict(v) if is_dataclass(v) else v for k, v in about.items()}
     known = {**known, **about, 'counts_sha256': hashlib.sha256(raw).hexdigest()}
-    _replace(folder/'report.json', (json.dumps(known, indent=1)+'\n').encode())
+    write_whole(folder/'report.json', (json.dumps(known, indent=1)+'\n').encode())
     return folder/'report.json'
 
-# %% ../../nbs/85_report.tables.ipynb #37c5d3e2
-def _read(path):
-    try: return json.loads(path.read_text(encoding='utf-8'))
-    except OSError: why = 'no such file, want one that save_report wrote; check the path'
-    except ValueError: why = 'broken JSON, want a whole file; evaluate again'
-    raise DataError(f'{path}: found {why}')
+# %% ../../nbs/85_report.tables.ipynb #d9632b79
+def _read(path): return read_json(path, 'one that save_report wrote')
 
 def load_report(
     folder,     # where `save_report` put it
