@@ -29,22 +29,28 @@ class Noted(Loop):
 torch.manual_seed(0)
 m = create_model(get_recipe(recipe).system, 'tiny', 'toy', **get_recipe(recipe).options).double() if wide else None
 b = benchmark('toy', n_train=120, n_test=60)
-fit(m, b, recipe, out=out, device='cpu', progress=False, loop=Noted, **options)
+which = {} if 'resume' in options else dict(recipe=recipe, out=out)
+fit(m, b, device='cpu', progress=False, loop=Noted, **which, **options)
 '''
 HOW = dict(steps=5, batch=4)
+
+
+def start(out, processes, recipe, options):
+    "The script in as many processes"
+    script = out.parent/'train.py'
+    script.write_text(SCRIPT)
+    launch = ['-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', str(processes)] if processes > 1 else []
+    env = {**os.environ, 'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': ''}
+    words = [sys.executable, *launch, str(script), str(out), recipe, json.dumps(options)]
+    done = subprocess.run(words, capture_output=True, text=True, env=env, timeout=120)
+    assert done.returncode == 0, done.stderr[-3000:]
 
 
 def train(out, processes, recipe, **options):
     "What a real training left: weights, metrics, and the rows of each step"
     from safetensors.torch import load_file
     from fss_nb.train.runs import Run
-    script = out.parent/'train.py'
-    script.write_text(SCRIPT)
-    start = ['-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', str(processes)] if processes > 1 else []
-    env = {**os.environ, 'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': ''}
-    words = [sys.executable, *start, str(script), str(out), recipe, json.dumps({**HOW, **options})]
-    done = subprocess.run(words, capture_output=True, text=True, env=env, timeout=120)
-    assert done.returncode == 0, done.stderr[-3000:]
+    start(out, processes, recipe, {**HOW, **options})
     run = sorted((Run.open(p) for p in out.iterdir()), key=lambda r: len(r.path.name))[-1]
     assert run.options['processes'] == processes
     each = [open(f'{out}-{rank}.txt').read().splitlines() for rank in range(processes)]
@@ -82,13 +88,7 @@ def test_with_adam(tmp_path, recipe, options):
 def test_stopped_and_taken_up_by_two(tmp_path):
     whole, _, _ = train(tmp_path/'whole', 2, 'panet-toy')
     _, part, _ = train(tmp_path/'part', 2, 'panet-toy', until=2)
-    script = (tmp_path/'train.py').read_text().replace("recipe, out=out", "resume=options.pop('resume'), out=out")
-    (tmp_path/'again.py').write_text(script)
-    env = {**os.environ, 'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': ''}
-    words = ['-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', '2', str(tmp_path/'again.py'), str(tmp_path/'part'),
-             '-', json.dumps(dict(resume=str(part.path)))]
-    done = subprocess.run([sys.executable, *words], capture_output=True, text=True, env=env, timeout=120)
-    assert done.returncode == 0, done.stderr[-3000:]
+    start(tmp_path/'part', 2, 'panet-toy', dict(resume=str(part.path)))
     from safetensors.torch import load_file
     again = load_file(part.path/'checkpoints'/'00000005'/'weights.safetensors')
     assert part.step == 5 and all((whole[k] == again[k]).all() for k in whole)
