@@ -6,7 +6,7 @@
 __all__ = ['read_episode', 'read_picture', 'read_masks', 'EpisodeDataset', 'training_set', 'episode_loader', 'toy_episode',
            'benchmarks', 'benchmark']
 
-# %% ../../nbs/19_data.episodes.ipynb #ba064389
+# %% ../../nbs/19_data.episodes.ipynb #e63339f8
 import inspect
 import itertools
 
@@ -23,6 +23,7 @@ from .folder import FolderBenchmark
 from .fss1000 import FSS1000
 from .index import Benchmark
 from .pascal import Pascal5i
+from .procedural import ProceduralBenchmark
 from .protocol import Protocol, cut_as, support_mask
 from .toy import TOY_CLASSES, TOY_FOLDS, ToyBenchmark, toy_scene
 from .transforms import chain, random_flip, squash
@@ -234,8 +235,8 @@ def toy_episode(
         eps.append(read_episode(_Scenes(dict([query, *sum(supports, [])])), row, chain(squash(size))))
     return Episode.stack(eps)
 
-# %% ../../nbs/19_data.episodes.ipynb #0b4413eb
-_BENCHMARKS = {'toy': ToyBenchmark, 'pascal5i': Pascal5i, 'coco20i': Coco20i, 'coco402020': Coco402020,
+# %% ../../nbs/19_data.episodes.ipynb #92ce2bee
+_BENCHMARKS = {'toy': ToyBenchmark, 'procedural': ProceduralBenchmark, 'pascal5i': Pascal5i, 'coco20i': Coco20i, 'coco402020': Coco402020,
                'fss1000': FSS1000, 'folder': FolderBenchmark}
 
 def benchmarks(): # -> list of names

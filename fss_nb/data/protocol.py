@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Protocol', 'protocols', 'protocol', 'cut_as', 'tested_classes', 'side_by_side', 'support_mask']
 
-# %% ../../nbs/18_data.protocol.ipynb #f216c505
+# %% ../../nbs/18_data.protocol.ipynb #869334b6
 import copy
 import hashlib
 import json
@@ -16,7 +16,7 @@ import numpy as np
 from ..core import OptionError, one_of
 from .index import Benchmark
 from .lists import list_names
-from .questions import Questions, TextTable
+from .questions import Questions, TextTable, drawn
 from .transforms import chain, letterbox, squash
 
 # %% ../../nbs/18_data.protocol.ipynb #57c7a694
@@ -34,7 +34,7 @@ class Protocol(Questions):
     k_shot:str      # 'model': its own rule | 'vote': of K answers to one shot each
     absent:str      # a class that a query's truth does not hold: 'count' | 'skip' its false alarms
 
-# %% ../../nbs/18_data.protocol.ipynb #5e0d1a68
+# %% ../../nbs/18_data.protocol.ipynb #97426bc4
 _EVEN = dict(ways=1, episodes=None, runs=1, seed=0, list='all', split='test', draw='pairs', train_draw='class',
              drop_novel=False, folds=None, overlap=None, size=128, geometry='squash', judged='seen',
              annotation='mask', void='ignore', train_void='ignore', test_void='ignore', k_shot='model',
@@ -51,7 +51,8 @@ _PRESETS = {
                   void='background', absent='skip', min_seen=0),
     'canet': {**_OSLSM, **_BINARY}, 'pfenet': _PFENET, 'hsnet': _HSNET,
     'bam': {**_PFENET, 'episodes': 1000, 'runs': 5, 'drop_novel': True},
-    'simpropnet': {**_OSLSM, 'runs': 3}, 'crcnet': _OSLSM, 'apanet': _PFENET, 'imr': _HSNET, 'even': {}}
+    'simpropnet': {**_OSLSM, 'runs': 3}, 'crcnet': _OSLSM, 'apanet': _PFENET, 'imr': _HSNET, 'even': {},
+    'drawn': dict(episodes=500, draw='drawn', train_draw='drawn')}
 _ASSUMED = {'canet': ('draw', 'seed', 'episodes'), 'bam': ('seed',),
             'apanet': ('draw', 'seed', 'void', 'train_void', 'geometry'),
             'simpropnet': ('episodes', 'list', 'draw', 'train_draw', 'seed', 'void', 'train_void', 'test_void',
@@ -62,7 +63,7 @@ def protocols(): # -> list of names
     "The protocols that exist"
     return list(_PRESETS)
 
-# %% ../../nbs/18_data.protocol.ipynb #72a394ad
+# %% ../../nbs/18_data.protocol.ipynb #e51dedb4
 def _preset(name, b):
     "All options of a protocol on a benchmark, but for fold, shots and classes"
     o = {**_EVEN, **_PRESETS[name]}
@@ -77,13 +78,14 @@ def _preset(name, b):
     return {**o, **{k: getattr(b, k) for k in ('size', 'min_area') if hasattr(b, k)}}
 
 _VOID = ('background', 'ignore')
-_CHOICES = dict(draw=('pairs', 'class', 'images', 'panet', 'hsnet'), train_draw=('pairs', 'class', 'images'),
+_CHOICES = dict(draw=('pairs', 'class', 'images', 'panet', 'hsnet', 'drawn'),
+                train_draw=('pairs', 'class', 'images', 'drawn'),
                 split=('train', 'val', 'test'), list=list_names(), geometry=('squash', 'letterbox'),
                 judged=('seen', 'original'), annotation=('mask', 'box', 'scribble', 'point'),
                 void=_VOID, train_void=_VOID, test_void=_VOID, k_shot=('model', 'vote'), absent=('count', 'skip'),
                 drop_novel=(False, True))
 
-# %% ../../nbs/18_data.protocol.ipynb #ccbc40ed
+# %% ../../nbs/18_data.protocol.ipynb #ace9e91e
 def protocol(
     name:str,     # one of `protocols()`
     b:Benchmark,  # what is tested on
@@ -99,6 +101,7 @@ def protocol(
     b = _cut(b, options['folds'], options['overlap'])
     options['classes'] = _class_ids(b, b.novel(fold) if options['classes'] is None else options['classes'])
     _check(options)
+    _check_drawn(options, b)
     p = Protocol(name=name, benchmark=b.name, fold=fold, b=b, **options)
     if test: p._test_of                                             # every class must fill an episode
     return p if p.episodes else replace(p, episodes=len(p._test))
@@ -135,7 +138,7 @@ def _class_ids(b, classes):
     ids = {n: i for i, n in enumerate(b.classes, 1)}
     return tuple(sorted({c if c in ids.values() else ids[one_of(c, ids, 'class')] for c in classes}))
 
-# %% ../../nbs/18_data.protocol.ipynb #bec25390
+# %% ../../nbs/18_data.protocol.ipynb #ca27aa54
 def _check(o):
     "Options that make sense, each and together"
     for k, valid in _CHOICES.items(): one_of(o[k], valid, f'{k} of a protocol')
@@ -151,6 +154,15 @@ def _check(o):
         raise OptionError(f"protocol: found ways={o['ways']} with {' and '.join(one_way)}, "
                           "which is made for one way; use draw='pairs' and k_shot='model'")
 
+def _check_drawn(o, b):
+    "Pictures that are drawn when they are asked for have no list to draw from, and others have nothing else"
+    how = [o['draw'] == 'drawn', o['train_draw'] == 'drawn', o['ways'] == 1]
+    if all(how) if drawn(b) else not any(how[:2]): return
+    found = f"draw='{o['draw']}', train_draw='{o['train_draw']}' and ways={o['ways']} on {b.name}"
+    if drawn(b): want, do = 'one way and no list of pictures', "use protocol('drawn', b)"
+    else: want, do = 'a list of pictures to draw from', "use another draw; 'drawn' is for procedural"
+    raise OptionError(f'protocol: found {found}, want {want}; {do}')
+
 # %% ../../nbs/18_data.protocol.ipynb #5e5d910a
 def _hash(*parts): return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
@@ -164,9 +176,9 @@ Protocol.sha256 = property(lambda self: _hash(self.to_dict(), self._test),
                            doc='over all fields and the test pairs')
 Protocol.train_sha256 = property(lambda self: _hash(self._train), doc='over the training pairs')
 
-# %% ../../nbs/18_data.protocol.ipynb #7ddd2c92
+# %% ../../nbs/18_data.protocol.ipynb #2703b8eb
 _DRAWS = {'pairs': 'every pair in turn, in a seeded order', 'class': 'uniform class, then uniform picture',
-          'images': 'every picture in turn, then one of its classes', 'panet': "as PANet's code",
+          'images': 'every picture in turn, then one of its classes', 'drawn': 'a new class each time', 'panet': "as PANet's code",
           'hsnet': "as HSNet's code, supports may repeat"}
 
 def _says(p): # -> {what: [(field that says it, text)]}
@@ -178,7 +190,7 @@ def _says(p): # -> {what: [(field that says it, text)]}
         'tested': [('classes', ', '.join(names)+(f' and {more} more' if more > 0 else ''))],
         'pictures': [('split', f'{p.benchmark}, fold {p.fold}, {p.split}'), ('folds', f'folds {p.folds}')]
                     +[('overlap', f'overlaps {p.overlap}')]*(p.overlap != 'own'),
-        'pairs': [('list', f"{len(p._test)} of list '{p.list}'"), ('min_area', f'at least {p.min_area} px'),
+        'pairs': [('list', p.b.signature if drawn(p.b) else f"{len(p._test)} of list '{p.list}'"), ('min_area', f'at least {p.min_area} px'),
                   ('min_seen', f'{p.min_seen} px as seen')],
         'episodes': [('episodes', f'{p.runs} x {p.episodes}'), ('seed', f'seed {p.seed}{last}'),
                      ('draw', _DRAWS[p.draw])],

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['list_models', 'create_model', 'save_pretrained', 'load', 'bundled_models']
 
-# %% ../../nbs/79_papers.zoo.ipynb #d81556f4
+# %% ../../nbs/79_papers.zoo.ipynb #586d8a3e
 from pathlib import Path
 
 from ..core import DataError, OptionError, one_of
@@ -19,12 +19,13 @@ from .imr_pfenet import IMRPFENet
 from .panet import PANet
 from .pfenet import PFENet
 from .pfenet_crc import PFENetCRC
+from .ridge import Ridge
 from .simpropnet import SimPropNet
 from .system import System, make_cfg, read_weights, save_weights
 from ..train.fit import fit
 
-# %% ../../nbs/79_papers.zoo.ipynb #155baf55
-_SYSTEMS = {c.name: c for c in (PANet, CANet, PFENet, SimPropNet, CRCNet, PFENetCRC, APANet, HSNet, IMRHSNet, IMRPFENet)}
+# %% ../../nbs/79_papers.zoo.ipynb #8a2a2f54
+_SYSTEMS = {c.name: c for c in (PANet, CANet, PFENet, SimPropNet, CRCNet, PFENetCRC, APANet, HSNet, IMRHSNet, IMRPFENet, Ridge)}
 
 def list_models(): # -> names for `create_model`
     "The systems of this package"

@@ -18,7 +18,7 @@ from ..data.augment import augment
 from ..data.protocol import protocols
 from ..data.questions import Questions, TextTable
 
-# %% ../../nbs/60_train.recipe.ipynb #3b7d1a96
+# %% ../../nbs/60_train.recipe.ipynb #ec141416
 @dataclass(frozen=True)
 class Recipe:
     "Every constant of a training"
@@ -40,6 +40,7 @@ class Recipe:
     milestones:tuple = ()     # steps at which 'step' multiplies the rate by `gamma`
     gamma:float = .1          # see `milestones`
     power:float = .9          # of 'poly'
+    warmup:int = 0            # steps in which the rate rises to where its schedule is
     ways:int = 1              # classes of a training episode
     shots:int = 1             # support pictures of each class, in training
     tested:tuple = (1, 5)     # shots of the tests that the weights are for
@@ -57,10 +58,10 @@ class Recipe:
     def __post_init__(self): _check_recipe(self)
     def card(self)->TextTable: return _card(self)                           # field, value, source of what decides
 
-# %% ../../nbs/60_train.recipe.ipynb #4957ca55
+# %% ../../nbs/60_train.recipe.ipynb #d8091c6e
 _ONE_OF = dict(optimiser=('sgd', 'adam', 'adamw'), schedule=('constant', 'step', 'poly', 'cosine'),
                amp=(None, 'bf16', 'fp16'), select=('last', 'base-val', 'novel'), protocol=protocols())
-_WHOLE = dict(steps=1, batch=1, ways=1, shots=1, size=32, seed=0, val_every=1, val_episodes=1)     # least values
+_WHOLE = dict(steps=1, batch=1, ways=1, shots=1, size=32, seed=0, val_every=1, val_episodes=1, warmup=0)     # least values
 _UNITS = ('momentum', 'gamma')                                                                     # fractions
 _FROM_ZERO = ('lr', 'weight_decay', 'clip', 'epochs', 'power')
 _OPEN = ('steps', 'epochs', 'val_every', 'val_episodes', 'clip')                                  # may be None
@@ -125,12 +126,13 @@ def make_recipe(
     sources.pop('options', None)
     return Recipe(name=name, sources=sources, **values)
 
-# %% ../../nbs/60_train.recipe.ipynb #b6adf233
+# %% ../../nbs/60_train.recipe.ipynb #dd35bad0
 def _decisive(r):
     "{field or option: value} that the trained weights depend on"
     idle = {'name', 'options', 'sources', 'steps' if r.steps is None else 'epochs'}
     if r.optimiser != 'sgd': idle |= {'momentum'}
     if r.schedule != 'step': idle |= {'milestones', 'gamma'}
+    if not r.warmup: idle |= {'warmup'}
     if r.schedule != 'poly': idle |= {'power'}
     if r.select == 'last': idle |= {'val_every', 'val_episodes'}
     named = {f.name: getattr(r, f.name) for f in fields(r) if f.name not in idle}
@@ -237,7 +239,15 @@ _IMR_PFENET = [*[(s.replace('ours: as PFENet', "paper, Sec. 5.5: as PFENet"), g)
     by('ours: as IMR-HSNet (the program)', seeds=_CLIP[1]['seeds']),
     _R50, _TWO]
 
-# %% ../../nbs/60_train.recipe.ipynb #f856d518
+# %% ../../nbs/60_train.recipe.ipynb #b1fef341
+_RIDGE = [*_ALL,
+    by('ours: 20_features.backbone, trained on drawings', backbone='tiny-any', pretrained='drawn'),
+    by('ours: 18_data.protocol', protocol='even'), by('ours: 78c_papers.ridge, one to four of five pictures guide', shots=4),
+    by('ours: as CRCNet and HSNet, but a multiple of 16', size=384), by('ours: one model for both tests', tested=(1, 5)),
+    by('ours: half of the pictures mirrored', augment='panet'), by('ours: as on drawn pictures', batch=8, clip=1.),
+    by('ours: a third of the rate from nothing', optimiser='adamw', lr=1e-3, weight_decay=.02, warmup=100),
+    by('ours: not tried', schedule='cosine', epochs=50)]
+
 _HSNET = [*_ALL,
     by('the program', backbone='resnet50', pretrained='imagenet', protocol='hsnet', size=400, augment='hsnet',
        batch=20, optimiser='adam', lr=1e-3, weight_decay=0., schedule='constant'),
@@ -258,7 +268,7 @@ _IMR_HSNET = [*_ALL, _CLIP, _TWO,
 _IMR_HSNET_COCO = [_THREE, by('paper, Sec. 5.2, and the program, README', lr=2e-4),
                    by('the program, README', batch=20)]
 
-# %% ../../nbs/60_train.recipe.ipynb #e711d993
+# %% ../../nbs/60_train.recipe.ipynb #b889ec2b
 _TOY = [*_ALL,
     by('ours: the bundled backbone, frozen as in all these papers', backbone='tiny', pretrained='toy'),
     by('ours: 18_data.protocol', protocol='even'),
@@ -275,10 +285,12 @@ _SMALL = by("ours: half of the channels; grids of 12, 6 and 3 cells end in 2x2, 
     channels=(16, 32, 64), strides=((2, 1, 1), (2, 2, 1), (2, 2, 2))))
 _WORDS = by('ours: maps of the stand-in for CLIP', seeds='clip-tiny-toy')
 _GATE = by('ours: as narrow as the rest', options=dict(gate=64, groups=4))
+_FOUR = by('ours: 78c_papers.ridge, one to four of five pictures guide', shots=4)
+_ANY = by('ours: 20_features.backbone, trained on drawings', backbone='tiny-any', pretrained='drawn')
 
 def _trial(steps, **more): return by('ours: short trials', steps=steps, **more)
 
-# %% ../../nbs/60_train.recipe.ipynb #4eef8e36
+# %% ../../nbs/60_train.recipe.ipynb #42dfdf1b
 _ON_TOY = {
     'panet': [by('ours: a usual value for AdamW, not tuned', lr=3e-4), _trial(300, batch=8),
               by('paper, Sec. 3.5', options=dict(par=1.))],
@@ -295,16 +307,43 @@ _ON_TOY = {
                   by('ours: narrow, the grid that 96 pixels have', options=dict(
                       channels=(8, 16, 32), mid=32, grid=(12, 12))),
                   by('paper, Sec. 4.2', options=dict(mask_mode='paper'))],
-    'imr_pfenet': [_trial(400), _NARROW, _SURE, _GATE, _WORDS]}
+    'imr_pfenet': [_trial(400), _NARROW, _SURE, _GATE, _WORDS],
+    'ridge': [_trial(400), _FOUR, _ANY]}
 
 _AUTHORS = {             # groups for PASCAL-5i; then COCO-20i and FSS-1000, where the authors trained on them
     'panet': (_PANET, [], None), 'canet': (_CANET, None, None), 'pfenet': (_PFENET, _PFENET_COCO, None),
     'simpropnet': (_SIMPROP, None, None), 'crcnet': (_CRCNET, None, []),
     'pfenet_crc': ([*_HOST, _CRC_473], [*_HOST_COCO, _CRC_473], None),
     'apanet': (_APANET, _APANET_COCO, None), 'hsnet': (_HSNET, _HSNET_COCO, _HSNET_FSS),
-    'imr_hsnet': (_IMR_HSNET, _IMR_HSNET_COCO, None), 'imr_pfenet': (_IMR_PFENET, None, None)}
+    'imr_hsnet': (_IMR_HSNET, _IMR_HSNET_COCO, None), 'imr_pfenet': (_IMR_PFENET, None, None),
+    'ridge': (_RIDGE, None, None)}                               # ours, on photographs: a proposal, never run
 
-# %% ../../nbs/60_train.recipe.ipynb #590ecee2
+# %% ../../nbs/60_train.recipe.ipynb #4b67107e
+_DRAWN = [*_ALL,
+    by('ours: 12a_data.procedural, every episode is a class of its own', protocol='drawn', augment='none'),
+    by('ours: what a processor core draws and learns in time', size=128, batch=8),
+    by('ours: one model for both tests', shots=1, tested=(1, 5)),
+    by("ours: torch's default for AdamW", optimiser='adamw', weight_decay=.01),
+    by('ours: no milestones to choose', schedule='cosine'), _ANY]
+_FROM_NOTHING = [_FOUR, by('ours: nothing has seen a photograph', pretrained=None),
+    by('ours: within an hour on two cores', steps=3600, amp='bf16'),
+    by('ours: a usual value for AdamW and networks of this size', lr=3e-3, weight_decay=.02),
+    by('ours: the first lines are solved on random features', warmup=100, clip=1.)]
+_CARD = by('ours: for twenty minutes on a card, not yet run', batch=32, steps=12000, lr=4e-3, warmup=500)
+_ON_DRAWN = {
+    'ridge': _FROM_NOTHING,
+    'panet': [_trial(300, lr=3e-4), by('paper, Sec. 3.5', options=dict(par=1.))],
+    'crcnet': [_trial(800, lr=1e-3), _NARROW],
+    'hsnet': [_trial(400, lr=3e-3), _SMALL]}
+
+def _drawn_recipes():
+    "Recipes on drawn episodes, the last for a card"
+    for system, groups in {**_ON_DRAWN, 'ridge-card': [*_FROM_NOTHING, _CARD]}.items():
+        name, _, card = system.partition('-')
+        start = by('its name', system=name, benchmark='procedural')
+        yield make_recipe(f'{name}-procedural'+f'-{card}'*bool(card), start, *_DRAWN, *groups)
+
+# %% ../../nbs/60_train.recipe.ipynb #6d2a1c5a
 def _recipes_of(system):
     "All recipes of a system, toy last"
     pascal, coco, fss = _AUTHORS[system]
@@ -318,8 +357,9 @@ def _recipes_of(system):
             yield make_recipe(f'{system}-{benchmark}-5shot', start, *groups, _FIVE)
 
 RECIPES = {r.name: r for system in _AUTHORS for r in _recipes_of(system)}
+RECIPES.update((r.name, r) for r in _drawn_recipes())
 
-# %% ../../nbs/60_train.recipe.ipynb #299c25ad
+# %% ../../nbs/60_train.recipe.ipynb #c9e2df41
 def recipes(
     system=None,     # only of this system
     benchmark=None,  # only on this benchmark
@@ -348,7 +388,7 @@ def find_recipe(
 )->Recipe:
     "The recipe of a system on a benchmark for tests with so many shots"
     one_of(system, [*_AUTHORS], 'system with recipes')
-    one_of(benchmark, ['pascal5i', 'coco20i', 'fss1000', 'toy'], 'benchmark with recipes')
+    one_of(benchmark, ['pascal5i', 'coco20i', 'fss1000', 'toy', 'procedural'], 'benchmark with recipes')
     found = [RECIPES[n] for n in recipes(system, benchmark)]
     for r in found:
         if shots in r.tested: return r
@@ -367,12 +407,15 @@ def planned(
     passes = f'{r.epochs:g} passes over {p.pass_length:,}, {r.batch} a step'
     return replace(r, steps=steps, epochs=None, sources={**r.sources, 'steps': f'{passes}; {source}'})
 
-# %% ../../nbs/60_train.recipe.ipynb #5e84a84b
+# %% ../../nbs/60_train.recipe.ipynb #c7b42129
 def learning_rate(
     r:Recipe,  # the recipe
     step:int,  # 0 is the first
 )->float:
     "The learning rate of one step"
+    return min(1, (step+1)/max(r.warmup, 1))*_scheduled(r, step)
+
+def _scheduled(r, step): # the same, but for the rise at the beginning
     if r.schedule == 'step': return r.lr*r.gamma**sum(m <= step for m in r.milestones)
     if r.schedule == 'constant': return r.lr
     if r.steps is None:
