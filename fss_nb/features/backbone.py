@@ -197,7 +197,7 @@ class Tiny(_Staged):
         self.layer4 = _Residual(96, 96, dilation=2, last_relu=False)
         self.channels = {t: (32, 64, 96, 96)[_STAGES.index(t)] for t in self.taps}
 
-# %% ../../nbs/20_features.backbone.ipynb #ba6a8ee3
+# %% ../../nbs/20_features.backbone.ipynb #ea92f788
 class TinyAny(_Staged):
     "A pyramid of 1.1 M parameters with ResNet's tap names: strides 2, 4, 8, and all three at stride 4"
     stride = 4
@@ -209,10 +209,9 @@ class TinyAny(_Staged):
     ):
         super().__init__()
         self.taps, self.bn, c = _valid_taps(taps, 'tiny-any stage'), _valid_bn(bn), 24
-        self.stem = _conv_bn(3, c)
-        for name, w, dilation in zip(_STAGES, widths, (1, 1, 2, 1)):
-            first = _Residual(c, w, stride=1 if name == 'layer1' else 2)
-            self.add_module(name, nn.Sequential(first, _Residual(w, w, dilation=dilation)))
+        self.stem, self.stages, self.layer4 = _conv_bn(3, c), nn.ModuleList(), nn.Identity()
+        for i, (w, dilation) in enumerate(zip(widths, (1, 1, 2, 1))):
+            self.stages.append(nn.Sequential(_Residual(c, w, stride=2 if i else 1), _Residual(w, w, dilation=dilation)))
             c = w
         self.side = nn.ModuleList([nn.Conv2d(w, f, 1) for w, f in zip(widths, (*fused, fused[-1]))])
         self.up = nn.ModuleList([nn.Conv2d(f, g, 1) for f, g in zip(fused[1:], fused)])
@@ -231,10 +230,10 @@ class TinyAny(_Staged):
             out['layer4'] = torch.cat([resize(out[t], middle) for t in _STAGES[:3]], 1)
         return {t: out[t] for t in taps}
 
-# %% ../../nbs/20_features.backbone.ipynb #964debdd
+# %% ../../nbs/20_features.backbone.ipynb #8d69898e
 def _climb(self, x): # -> the maps of the four stages, strides 2, 4, 8, 16
     maps, x = [], self.stem(x)
-    for name in _STAGES: maps.append(x := getattr(self, name)(x))
+    for stage in self.stages: maps.append(x := stage(x))
     return maps
 
 def _fuse(self, x, maps): # -> three maps, what is deeper added to what is finer, colours at the end

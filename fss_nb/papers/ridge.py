@@ -73,7 +73,7 @@ def _say(self, parts, last, grid): # -> (M·Q,n,h,w) hints, the first is the lin
 
 _Hints.forward = _say
 
-# %% ../../nbs/78c_papers.ridge.ipynb #2055aa0f
+# %% ../../nbs/78c_papers.ridge.ipynb #1bd9396c
 @dataclass(frozen=True)
 class RidgeCfg:
     width:tuple = (24, 40, 56)  # channels of the decoder, from the finest grid to the coarsest
@@ -94,13 +94,19 @@ class _Decoder(nn.Module):
         deeper = (*width[1:], 0)
         self.merge = nn.ModuleList([
             nn.Sequential(_conv(w//2+h.maps+d, w), _conv(w, w, 1 if d else 2)) for w, h, d in zip(width, hints, deeper)])
-        self.out = nn.Conv2d(width[0], 1, 1)
+        self.out, self.few = nn.Conv2d(width[0], 1, 1), nn.Conv2d(width[0], 12, 1)
+        self.fine = nn.Sequential(_conv(12+1+3, 16), nn.Conv2d(16, 1, 3, padding=1))
+        with torch.no_grad(): self.fine[1].weight.mul_(.1), self.fine[1].bias.zero_()       # at first it says little
 
     def forward(self, i, f, hints, x): # features, hints and x of grid i+1 -> x of grid i
         parts = [hints, self.look[i](f)]+([] if x is None else [resize(x, f.shape[-2:])])
         return self.merge[i](torch.cat(parts, 1))
 
-# %% ../../nbs/78c_papers.ridge.ipynb #48415dde
+    def sharpen(self, colour, x, z): # (n,3,H,W), (n,C,h,w), (n,1,h,w) -> (n,1,H,W)
+        up = resize(torch.cat([self.few(x), z.to(x.dtype)], 1), colour.shape[-2:])
+        return resize(z, colour.shape[-2:])+self.fine(torch.cat([up, colour.to(up.dtype)], 1)).float()
+
+# %% ../../nbs/78c_papers.ridge.ipynb #e165c3a8
 class Ridge(OneWay):
     "Linear functions solved on the support at three strides, read by a small decoder, in several passes"
     name, Cfg, default_backbone = 'ridge', RidgeCfg, 'tiny-any'
@@ -118,19 +124,20 @@ class Ridge(OneWay):
         f_q,          # {tap: (M,Q,C,h,w)} features of Q queries of each of M tasks
         f_s,          # {tap: (M,K,C,h,w)} of its supports
         masks:Tensor, # (M,K,H,W) in {0,1,255}
-    ):                # -> two lists of logits (M,Q,h,w): an answer each pass; a line each pass and grid
+    ):                # -> logits (M,Q,h,w): an answer each pass and the sharpened one; a line each pass and grid
         q, s = [f_q[t] for t in self.taps], [f_s[t] for t in self.taps]
         fg, bg = fg_bg(masks)
         with torch.autocast(masks.device.type, enabled=False):
             known = [h.prepare(a, b, sides(fg, bg, b.shape[-2:])) for h, a, b in zip(self.hints, q, s)]
         outs, lines = [], []
         for _ in range(self.cfg.passes):
-            out, more = self.one_pass(q, known, outs[-1] if outs else None)
+            out, more, x = self.one_pass(q, known, outs[-1] if outs else None)
             outs.append(out); lines += more
-        return outs, lines
+        last = self.decoder.sharpen(f_q['colour'].flatten(0, 1), x, outs[-1].flatten(0, 1)[:, None])
+        return [*outs, last[:, 0].unflatten(0, out.shape[:2])], lines
 
-# %% ../../nbs/78c_papers.ridge.ipynb #635423fb
-def _one_pass(self, q, known, last): # -> (M,Q,h,w) logits at the finest grid, the three lines as logits
+# %% ../../nbs/78c_papers.ridge.ipynb #e147d733
+def _one_pass(self, q, known, last): # -> (M,Q,h,w) logits at stride 2, the three lines as logits, what the decoder has
     "From the coarsest grid to the finest"
     (M, Q), x, lines = q[0].shape[:2], None, []
     for i in (2, 1, 0):
@@ -140,7 +147,7 @@ def _one_pass(self, q, known, last): # -> (M,Q,h,w) logits at the finest grid, t
         self.note(f'hints {i+1}', hints)
         lines.append(self.scale[i].exp()*hints[:, 0].unflatten(0, (M, Q)))
         x = self.decoder(i, q[i].flatten(0, 1), hints, x)
-    return lines[-1]+self.decoder.out(x).float().unflatten(0, (M, Q))[:, :, 0], lines
+    return lines[-1]+self.decoder.out(x).float().unflatten(0, (M, Q))[:, :, 0], lines, x
 
 def _losses(self, ep:Episode, features=None): # -> {'total', 'answer', 'early'}
     f_q, f_s, masks = each_way(*(features or self.encode_episode(ep)), ep.support_masks)
@@ -148,7 +155,7 @@ def _losses(self, ep:Episode, features=None): # -> {'total', 'answer', 'early'}
     if self.training: f_q, f_s, masks, target = _shuffle(f_q, f_s, masks, target, getattr(self, 'progress', 0))
     else: f_q = {t: f[:, None] for t, f in f_q.items()}
     outs, lines = self.answers(f_q, f_s, masks)
-    coarse = resize_mask(target, outs[0].shape[-2:])                # lines and early answers are judged at stride 2
+    coarse = resize_mask(target, outs[0].shape[-2:])                # all but the last answer are judged at stride 2
     early = sum(_both(z, coarse) for z in lines)+2*sum(_both(z, coarse) for z in outs[:-1])
     answer = _both(self.note('logits', outs[-1]), target)
     return {'total': answer+self.cfg.aux*early, 'answer': answer, 'early': early}
@@ -175,21 +182,23 @@ def _answer(self, f_q, f_s, masks): # (M,2,h,w)
 
 Ridge.answer = _answer
 
-# %% ../../nbs/78c_papers.ridge.ipynb #cbdcbaf5
+# %% ../../nbs/78c_papers.ridge.ipynb #62cceda0
 def _turn(x, view): # (...,H,W), 0: as it is, 1: mirrored, 2: upside down, 3: rows for columns -> (...,H,W) or (...,W,H)
     return (x, x.flip(-1), x.flip(-2), x.mT)[view]
 
 def _encode(self, imgs:Tensor): # (...,3,H,W) normalised -> {tap: (...,C,h,w)}, and 'tap/v' of other views
     "Features of each picture by itself, in as many views as a test wants"
-    f = OneWay.encode(self, imgs)
+    f = {**OneWay.encode(self, imgs), 'colour': imgs}
     for v in range(1, 1 if self.training else self.cfg.views):
-        f.update({f'{t}/{v}': x for t, x in OneWay.encode(self, _turn(imgs, v)).items()})
+        turned = _turn(imgs, v)
+        f.update({f'{t}/{v}': x for t, x in {**OneWay.encode(self, turned), 'colour': turned}.items()})
     return f
 
 def _decode(self, f_query, f_support, support_masks, size): # -> (B,N+1,H,W)
-    total, views = 0, len(f_query)//len(self.taps)
+    total, taps = 0, (*self.taps, 'colour')
+    views = len(f_query)//len(taps)
     for v in range(views):
-        of = [{t: f[f'{t}/{v}' if v else t] for t in self.taps} for f in (f_query, f_support)]
+        of = [{t: f[f'{t}/{v}' if v else t] for t in taps} for f in (f_query, f_support)]
         z = resize(self.answer(*each_way(*of, _turn(support_masks, v))), size[::-1] if v == 3 else size)
         total = total+_turn(z, v)/views
     return self.note('logits', join_ways(total, support_masks.shape[1]))
