@@ -13,10 +13,10 @@ from fss_nb.score.check import noise_episode
 SYSTEMS = fss.list_models()
 VOLUMES = dict(channels=(4, 4, 8))
 MEMORY = dict(gate=8, groups=4)
-NARROW = {**{name: {'width': 8} for name in SYSTEMS}, 'panet': {}, 'hsnet': VOLUMES, 'imr_pfenet': {'width': 8, **MEMORY},
+NARROW = {**{name: {'width': 8} for name in SYSTEMS}, 'panet': {}, 'ridge': {'width': (4, 6, 8)}, 'hsnet': VOLUMES, 'imr_pfenet': {'width': 8, **MEMORY},
           'imr_hsnet': {**VOLUMES, **MEMORY, 'mid': 16, 'grid': (12, 12)}}
-BACKBONES = {**{name: ('vgg16', 'vgg16_bn', 'resnet50') for name in SYSTEMS if name != 'panet'},
-             'hsnet': ('vgg16', 'resnet50'), 'imr_hsnet': ('vgg16', 'resnet50')}
+BACKBONES = {**{name: ('vgg16', 'vgg16_bn', 'resnet50', 'tiny-any') for name in SYSTEMS}, 'panet': ('tiny-any',),
+             'hsnet': ('vgg16', 'resnet50', 'tiny-any'), 'imr_hsnet': ('vgg16', 'resnet50', 'tiny-any')}
 
 
 def make(name, backbone='tiny', **options):
@@ -38,7 +38,7 @@ def test_saved_and_loaded(name, tmp_path):
 def test_backbones(name, backbone):
     "Grids of two sizes (VGG) and of one, an odd picture, two ways"
     m, ep = make(name, backbone), noise_episode(1, 2, 1, size=(41, 57))
-    assert not any(p.requires_grad for p in m.backbone.parameters())
+    assert any(p.requires_grad for p in m.backbone.parameters()) == (not m.frozen)
     with torch.no_grad():
         assert m(ep).isfinite().all() and m(ep).shape == (1, 3, 41, 57)
 
@@ -64,7 +64,7 @@ def test_evaluated_with_and_without_cache(name):
 def test_losses_from_features_that_are_kept(name):
     "Pictures encoded by themselves, one by one, give the losses of a step on pictures; in 64 bits, without kinks, its gradients too"
     whole = make(name, pretrained='toy', **({'ica': 0.} if name == 'simpropnet' else {})).train()
-    assert whole.cacheable == (name != 'panet')
+    assert whole.cacheable == whole.frozen
     for dtype, near, nearer in ((torch.float32, 1e-5, None), (torch.float64, 1e-10, 1e-9)) if whole.cacheable else ():
         m, ep = whole.to(dtype), coarse_episode(noise_episode(2, 1, 2, size=(48, 48)), .6).to(dtype=dtype)
         with torch.no_grad():

@@ -197,18 +197,19 @@ class Tiny(_Staged):
         self.layer4 = _Residual(96, 96, dilation=2, last_relu=False)
         self.channels = {t: (32, 64, 96, 96)[_STAGES.index(t)] for t in self.taps}
 
-# %% ../../nbs/20_features.backbone.ipynb #ea92f788
+# %% ../../nbs/20_features.backbone.ipynb #48b5cf81
 class TinyAny(_Staged):
-    "A pyramid of 1.1 M parameters with ResNet's tap names: strides 2, 4, 8, and all three at stride 4"
-    stride = 4
+    "A pyramid of 1.1 M parameters with ResNet's tap names: strides 2, 4, 8, 8, and all three at stride 4"
+    stride = 8
+    maps = (*_STAGES, 'all')
     def __init__(self,
-        taps=('layer1', 'layer2', 'layer3'),  # maps to hand out; the four have 35, 51, 67 and 153 channels
+        taps=('layer1', 'layer2', 'layer3'),  # of `maps`; they have 35, 51, 67, 67 and 153 channels
         bn='eval',                            # as in `ResNet`
         widths=(32, 64, 96, 128),             # channels of the four stages
         fused=(32, 48, 64),                   # channels that are handed out, without the three colours
     ):
         super().__init__()
-        self.taps, self.bn, c = _valid_taps(taps, 'tiny-any stage'), _valid_bn(bn), 24
+        self.taps, self.bn, c = tuple(one_of(t, self.maps, 'tiny-any map') for t in taps), _valid_bn(bn), 24
         self.stem, self.stages, self.layer4 = _conv_bn(3, c), nn.ModuleList(), nn.Identity()
         for i, (w, dilation) in enumerate(zip(widths, (1, 1, 2, 1))):
             self.stages.append(nn.Sequential(_Residual(c, w, stride=2 if i else 1), _Residual(w, w, dilation=dilation)))
@@ -217,17 +218,15 @@ class TinyAny(_Staged):
         self.up = nn.ModuleList([nn.Conv2d(f, g, 1) for f, g in zip(fused[1:], fused)])
         self.out = nn.ModuleList([nn.Conv2d(f, f, 3, padding=1) for f in fused])
         sizes = [f+3 for f in fused]
-        self.channels = {t: [*sizes, sum(sizes)][_STAGES.index(t)] for t in self.taps}
+        self.channels = {t: dict(zip(self.maps, (*sizes, sizes[-1], sum(sizes))))[t] for t in self.taps}
 
     def forward(self,
         x:Tensor,   # (M,3,H,W) normalised
         taps=None,  # other maps than `.taps`
     ):              # -> {tap: (M,C,h,w)}
-        out = dict(zip(_STAGES, self.fuse(x, self.climb(x))))
-        taps = taps or self.taps
-        if 'layer4' in taps:
-            middle = out['layer2'].shape[-2:]
-            out['layer4'] = torch.cat([resize(out[t], middle) for t in _STAGES[:3]], 1)
+        fine, middle, coarse = self.fuse(x, self.climb(x))
+        out, taps = dict(zip(_STAGES, (fine, middle, coarse, self.layer4(coarse)))), taps or self.taps
+        if 'all' in taps: out['all'] = torch.cat([resize(f, middle.shape[-2:]) for f in (fine, middle, coarse)], 1)
         return {t: out[t] for t in taps}
 
 # %% ../../nbs/20_features.backbone.ipynb #8d69898e

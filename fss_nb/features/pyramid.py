@@ -14,7 +14,7 @@ from torchvision.models.feature_extraction import create_feature_extractor
 from ..core import ShapeError, one_of
 from .backbone import create_backbone
 
-# %% ../../nbs/23_features.pyramid.ipynb #5019035f
+# %% ../../nbs/23_features.pyramid.ipynb #c80ae4f8
 _BLOCKS = dict(resnet50=(4, 6, 3), resnet101=(4, 23, 3))       # blocks of layer2, layer3, layer4
 _STAGES = ('layer2', 'layer3', 'layer4')
 
@@ -29,7 +29,11 @@ def _tiny_taps():
     return {'layer2': {f'layer2.{b}': f'layer2.{b}.add' for b in (0, 1)},
             'layer3': {'layer3': 'layer3.add'}, 'layer4': {'layer4': 'every2nd'}}
 
-# %% ../../nbs/23_features.pyramid.ipynb #9fb05b04
+def _any_taps():
+    return {'layer2': {f'climb.2.{b}': f'climb.2.{b}.add' for b in (0, 1)},
+            'layer3': {f'climb.3.{b}': f'climb.3.{b}.add' for b in (0, 1)}, 'layer4': {'layer4': 'every2nd'}}
+
+# %% ../../nbs/23_features.pyramid.ipynb #b1df4104
 def _unrolled(name, pretrained):
     "The undilated network as one chain whose parts have torchvision's names"
     if name == 'tiny':
@@ -38,6 +42,9 @@ def _unrolled(name, pretrained):
             conv.dilation = conv.padding = (1, 1)
         parts = dict(layer1=net.layer1, layer2=net.layer2, halve=nn.MaxPool2d(1, 2),
                      layer3=net.layer3, layer4=net.layer4, every2nd=nn.MaxPool2d(1, 2))
+    elif name == 'tiny-any':
+        net = create_backbone(name, pretrained)
+        parts = dict(stem=net.stem, climb=nn.Sequential(*net.stages), every2nd=nn.MaxPool2d(1, 2))
     elif name == 'vgg16':
         net = create_backbone(name, pretrained, dilated=False, last_relu=True, pool=2)
         flat = [m for p in net.features for m in (p if isinstance(p, nn.Sequential) else [p])]
@@ -79,13 +86,13 @@ class Pyramid(nn.Module):
                              'one cell of the deepest grid; enlarge the image')
         return self._graph[0](x)
 
-# %% ../../nbs/23_features.pyramid.ipynb #3353c4a0
+# %% ../../nbs/23_features.pyramid.ipynb #be4af06a
 def create_pyramid(
-    name='tiny',       # 'vgg16' | 'resnet50' | 'resnet101' | 'tiny'
-    pretrained=False,  # as in `create_backbone`: False, True, 'imagenet' or 'toy'
+    name='tiny',       # 'vgg16' | 'resnet50' | 'resnet101' | 'tiny' | 'tiny-any'
+    pretrained=False,  # as in `create_backbone`: False, True, 'imagenet', 'toy' or 'drawn'
 )->Pyramid:
     "The pyramid of a network by name, in evaluation mode"
-    one_of(name, ('vgg16', *_BLOCKS, 'tiny'), 'pyramid')
-    taps = _tiny_taps() if name == 'tiny' else _vgg_taps() if name == 'vgg16' else _resnet_taps(name)
-    channels = dict(tiny=(64, 96, 96), vgg16=(512, 512, 512)).get(name, (512, 1024, 2048))
+    own = {'tiny': (_tiny_taps, (64, 96, 96)), 'tiny-any': (_any_taps, (96, 128, 128)), 'vgg16': (_vgg_taps, (512,)*3)}
+    one_of(name, (*own, *_BLOCKS), 'pyramid')
+    taps, channels = (own[name][0](), own[name][1]) if name in own else (_resnet_taps(name), (512, 1024, 2048))
     return Pyramid(_unrolled(name, pretrained), taps, dict(zip(_STAGES, channels)))

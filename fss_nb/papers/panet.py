@@ -25,7 +25,7 @@ class PANetCfg:
     void:str = 'ignore'   # what 255 in a support mask is; in the official code 'background', see `fg_bg`
     eps:float = 1e-5      # added to the area of a mask; official getFeatures
 
-# %% ../../nbs/71_papers.panet.ipynb #11e89ccc
+# %% ../../nbs/71_papers.panet.ipynb #dae87125
 class PANet(System):
     "Prototypes from the support, cosine to every query cell, and alignment in training"
     name, Cfg, default_backbone = 'panet', PANetCfg, 'vgg16'
@@ -33,6 +33,9 @@ class PANet(System):
 
     @property
     def tap(self): return list(self.backbone.channels)[-1]
+
+    def make_backbone(self, name, pretrained, **options):
+        return super().make_backbone(name, pretrained, **({'taps': ('all',)} if name == 'tiny-any' else {}), **options)
 
     def scores(self,
         q_f:Tensor,    # (B,C,h,w) query features
