@@ -66,16 +66,13 @@ def clip_tiny_toy(a):
 
 
 def any_tiny(a):
-    made_by = commit()
-    run = fss.fit(recipe=a.recipe, seed=a.seed, out=a.out or 'runs', device=a.device, workers=1, channels_last=True, resume=a.resume)
-    m, b = trained_model(run.path).cpu().eval(), fss.benchmark('procedural')
-    scores = {}
+    how = {'resume': a.resume} if a.resume else {'recipe': a.recipe, 'seed': a.seed}
+    run = fss.fit(**how, out=a.out or 'runs', device=a.device, workers=1, channels_last=True)
+    m, b = trained_model(run).cpu(), fss.benchmark('procedural')
     for k in (1, 5):
         r = fss.evaluate(m, b, fss.protocol('drawn', b, shots=k))
-        scores.update({f'miou_{k}shot': round(r.miou, 4), f'ci_{k}shot': [round(float(v), 4) for v in r.ci]})
-    m.card = dict(recipe=run.options['recipe']['name'], seed=run.options['recipe']['seed'], steps=run.step, size=[128, 128], commit=made_by,
-                  hours=round(run.hours, 2), seen='drawn episodes alone, no photograph', measured_on='500 drawn test episodes', **scores,
-                  licence='Apache-2.0')
+        m.card.update({f'miou_{k}shot': round(r.miou, 4), f'ci_{k}shot': [round(float(v), 4) for v in r.ci]})
+    m.card.update(measured_on='500 drawn test episodes', hours=round(run.hours, 2), seen='drawn episodes alone, no photograph', licence='Apache-2.0')
     path = Path(a.save) if a.save else WEIGHTS/'any-tiny.safetensors'
     save_weights(m, path, half=True)
     print(path, json.dumps(m.card, indent=1))

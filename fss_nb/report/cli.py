@@ -122,14 +122,14 @@ def _data(
     from fss_nb.report.doctor import get_data
     _write_json(json, get_data(name, root, yes=download, progress=_bars()))
 
-# %% ../../nbs/89_report.cli.ipynb #c6fef60e
+# %% ../../nbs/89_report.cli.ipynb #c0f039f1
 @app.command('predict')
 def _predict(
     support:Annotated[List[Path], typer.Option(help='an outlined picture; give it again for more shots')],
     mask:Annotated[List[Path], typer.Option(help='its mask; one for each --support, in the same order')],
     query:Annotated[List[Path], typer.Option(help='the picture to segment; give it again for more')],
     out:Annotated[Path, typer.Option(help='folder for masks and overlays')],
-    model:_Model='panet-tiny-toy',
+    model:_Model='any-tiny',
     size:Annotated[Optional[int], typer.Option(help="pixels the network works at; without it the model's own")]=None,
     value:Annotated[Optional[int], typer.Option(help='the value of the object, where the masks hold several')]=None,
     json:_Json=None,
@@ -195,11 +195,11 @@ def _systems(name, m, baselines):
         print(_one_line(f'note: the column of the pixel forest is left out; {e}'), file=sys.stderr)
     return systems
 
-# %% ../../nbs/89_report.cli.ipynb #10a87020
+# %% ../../nbs/89_report.cli.ipynb #26bc5cce
 @app.command('eval')
 def _eval(
     model:_Model='panet-tiny-toy',
-    benchmark:Annotated[str, typer.Option(help='toy, pascal5i, coco20i, coco402020, fss1000 or folder')]='toy',
+    benchmark:Annotated[str, typer.Option(help='toy, procedural, pascal5i, coco20i, coco402020, fss1000 or folder')]='toy',
     root:_Root=None,
     shots:Annotated[int, typer.Option(help='support pictures of an episode')]=1,
     fold:Annotated[Optional[int], typer.Option(help="without it all folds; on toy the model's own")]=None,

@@ -318,9 +318,9 @@ _AUTHORS = {             # groups for PASCAL-5i; then COCO-20i and FSS-1000, whe
     'imr_hsnet': (_IMR_HSNET, _IMR_HSNET_COCO, None), 'imr_pfenet': (_IMR_PFENET, None, None),
     'ridge': (_RIDGE, None, None)}                               # ours, on photographs: a proposal, never run
 
-# %% ../../nbs/60_train.recipe.ipynb #3bf4ed98
+# %% ../../nbs/60_train.recipe.ipynb #24ded82d
 _DRAWN = [*_ALL,
-    by('ours: 12a_data.procedural, every episode is a class of its own', protocol='drawn', augment='none'),
+    by('ours: 12e_data.procedural, every episode is a class of its own', protocol='drawn', augment='none'),
     by('ours: what a processor core draws and learns in time', size=128, batch=8),
     by('ours: one model for both tests', shots=1, tested=(1, 5)),
     by("ours: torch's default for AdamW", optimiser='adamw', weight_decay=.01),

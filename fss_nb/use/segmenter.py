@@ -97,11 +97,11 @@ def _shrink(pic, m, size, what):
     raise DataError(f'{what}: found an object of {(m == 1).sum()} pixels, which vanishes at {size[0]}x{size[1]}; '
                     'crop the picture closer to it, or use a larger Segmenter(size=...)')
 
-# %% ../../nbs/80_use.segmenter.ipynb #345a79e0
+# %% ../../nbs/80_use.segmenter.ipynb #833a3257
 class Segmenter:
     "Outlines in further pictures what was outlined in a few"
     def __init__(self,
-        model='panet-tiny-toy',   # a `System`, or a name for `load`
+        model='any-tiny',         # a `System`, or a name for `load`
         size=None,                # (H,W) or one number that the network works at; None: the model's own, else 96
         device='cpu',
     ):
