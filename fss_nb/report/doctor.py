@@ -6,7 +6,7 @@
 __all__ = ['Finding', 'Checkup', 'system_findings', 'look_at', 'doctor', 'example_rows', 'examples', 'DataPlan', 'data_plan',
            'get_data']
 
-# %% ../../nbs/88_report.doctor.ipynb #97b1fcd6
+# %% ../../nbs/88_report.doctor.ipynb #b0a952b0
 import os
 import platform
 import re
@@ -25,6 +25,7 @@ from ..data.download import archives, data_sets, fetch, missing_pieces, need_roo
 from ..data.episodes import benchmark, benchmarks, read_episode
 from ..data.index import Benchmark, cache_dir
 from ..data.lists import fss1000_split, pascal_ids
+from ..data.questions import drawn
 from ..data.transforms import chain, squash
 from ..features.backbone import bundled_weights
 from ..show import overlay, show_strip
@@ -183,10 +184,10 @@ def _tries(b):
             except DataError as e: why = why or str(e)
     return tried, opened, why
 
-# %% ../../nbs/88_report.doctor.ipynb #0b1d1e40
+# %% ../../nbs/88_report.doctor.ipynb #04b1b243
 def _open(name, root):
-    "A benchmark; the drawn one has no folder, and of COCO the year is taken that is there"
-    if one_of(name, benchmarks(), 'benchmark') == 'toy': return benchmark(name)
+    "A benchmark; the drawn ones have no folder, and of COCO the year is taken that is there"
+    if one_of(name, benchmarks(), 'benchmark') in ('toy', 'procedural'): return benchmark(name)
     try: return benchmark(name, root)
     except DataError as e:
         year = re.search(r'pass year=(\d+)', str(e))
@@ -209,7 +210,7 @@ def _absent(name, e, do):
     own = 'for your own pictures: images/ and masks/ side by side, and --root the folder that holds both'
     return Finding(name, 'missing', says, own if name == 'folder' else do)
 
-# %% ../../nbs/88_report.doctor.ipynb #77c52ec5
+# %% ../../nbs/88_report.doctor.ipynb #961ce144
 def look_at(
     name:str,   # one of `benchmarks()`
     root=None,  # folder of the data; None: $FSS_NB_DATA
@@ -224,7 +225,8 @@ def look_at(
         if str(e).startswith((f'{name}: found no ', f'{name}: found neither ')): return _absent(name, e, fetchable)
         return Finding(name, 'wrong', str(e))
     where = 'drawn, nothing to fetch' if b.root is None else str(b.root)
-    says, use = f'{where}: {counts}', f'fss eval --benchmark {name}{_in(root) if b.root else ""}'
+    how = ' --protocol drawn' if drawn(b) else _in(root) if b.root else ''
+    says, use = f'{where}: {counts}', f'fss eval --benchmark {name}{how}'
     if not opened and tried: return Finding(name, 'labels', f'{says}; labels only, no pictures', fetchable)
     if opened < tried: return Finding(name, 'wrong', f'{says}; {tried-opened} of {tried} tried pictures fail; {why}')
     return Finding(name, 'ok' if whole else 'part', f'{says}; {opened} pictures tried, all open', use)
