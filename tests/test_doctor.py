@@ -254,11 +254,11 @@ def test_an_empty_disk_offline(coco, monkeypatch):
     c = doctor('disk')
     assert [f.what for f in c.data] == list(episodes.benchmarks())
     states = {f.what: f.state for f in c.data}
-    assert states.pop('toy') == 'ok' and set(states.values()) == {'missing'}
+    assert states.pop('toy') == states.pop('procedural') == 'ok' and set(states.values()) == {'missing'}
     for f in c.data:
         if f.what in ('pascal5i', 'coco20i', 'fss1000'): assert f.do == f'fss data {f.what} --root disk --download'
     for name in [*episodes.benchmarks(), *data_sets()]: str(data_plan(name, 'disk'))
-    assert not os.listdir('disk') and c.usable == ['toy']
+    assert not os.listdir('disk') and c.usable == ['toy', 'procedural']
     assert json.loads(json.dumps(c.to_dict()))['data'][0]['state'] == 'ok'
     html = c._repr_html_(); assert html.count('<tr>') == len(c.system)+len(c.data)
     for line in str(c).splitlines(): assert len(line) < 300

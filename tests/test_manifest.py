@@ -19,7 +19,7 @@ import json, sys
 from fss_nb.data.episodes import benchmark
 from fss_nb.data.protocol import protocol, protocols
 b = benchmark(sys.argv[1], **json.loads(sys.argv[2]))
-print(json.dumps({n: protocol(n, b, fold=int(sys.argv[3]), shots=2).manifest().sha256 for n in protocols()}))
+print(json.dumps({n: protocol(n, b, fold=int(sys.argv[3]), shots=2).manifest().sha256 for n in protocols() if n != 'drawn'}))
 '''
 
 SHARD = '''
@@ -64,7 +64,7 @@ def test_other_processes_find_the_same_manifests(tmp_path):
     "Two at once, without a kept index, with other string hashes"
     options = dict(n_train=200, n_test=150)
     b = ToyBenchmark(**options)
-    here = {n: protocol(n, b, fold=2, shots=2).manifest().sha256 for n in protocols()}
+    here = {n: protocol(n, b, fold=2, shots=2).manifest().sha256 for n in protocols() if n != 'drawn'}
     others = [start(HASHES, 'toy', json.dumps(options), 2, cache=tmp_path) for _ in range(2)]
     assert all(json.loads(said(p)[-1]) == here for p in others)
     assert here['imr'] == here['hsnet'] and len(set(here.values())) >= 6

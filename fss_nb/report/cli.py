@@ -94,7 +94,9 @@ def _models(json:_Json=None):
         for k, v in h['card'].items(): print(f"    {k} {', '.join(map(str, v)) if isinstance(v, list) else v}")
     _write_json(json, dict(systems=list_models(), trained=headers))
 
-# %% ../../nbs/89_report.cli.ipynb #7c1d7244
+# %% ../../nbs/89_report.cli.ipynb #a0957c27
+_DRAWN = 'toy', 'procedural'       # benchmarks that have no folder
+
 @app.command('doctor')
 def _doctor(
     root:_Root=None,
@@ -107,8 +109,8 @@ def _doctor(
     print(c)
     _write_json(json, c.to_dict())
     if examples is None: return
-    name = next((n for n in c.usable if n != 'toy'), 'toy')
-    draw(_benchmark(name, None if name == 'toy' else root), examples)
+    name = next((n for n in c.usable if n not in _DRAWN), 'toy')
+    draw(_benchmark(name, None if name in _DRAWN else root), examples)
     print(f'three episodes of {name} -> {examples}')
 
 @app.command('data')
@@ -335,7 +337,7 @@ def _train(
     which = dict(name=recipe, benchmark=benchmark, shots=shots, given=given, more=set or [])
     _write_json(json, _trained(which, root, resume, None if all_folds else [fold], out, how, test, episodes))
 
-# %% ../../nbs/89_report.cli.ipynb #f37f2b6f
+# %% ../../nbs/89_report.cli.ipynb #25cb9adb
 def _trained(which, root, resume, folds, out, how, test, episodes):
     "Train what is asked for, test it if wanted, print what came out; the same as a dict"
     from fss_nb.core import OptionError
@@ -347,7 +349,7 @@ def _trained(which, root, resume, folds, out, how, test, episodes):
         return _told([fit(b=b, resume=resume, **how)], b, which['shots'], test, episodes, how['device'])
     r = _recipe(**which)
     name = which['benchmark'] or r.benchmark
-    b = _benchmark(name, None if name == 'toy' else root)
+    b = _benchmark(name, None if name in _DRAWN else root)
     all_folds, runs = folds is None, []
     folds = range(len(b.folds)) if all_folds else folds
     for f, old in _agreed({f: _unfinished(out, r, f) if all_folds else None for f in folds}, how['device']).items():
