@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['read_episode', 'read_picture', 'read_masks', 'EpisodeDataset', 'training_set', 'episode_loader', 'toy_episode',
-           'benchmarks', 'benchmark']
+           'benchmarks', 'has_folder', 'benchmark']
 
 # %% ../../nbs/19_data.episodes.ipynb #e63339f8
 import inspect
@@ -235,13 +235,19 @@ def toy_episode(
         eps.append(read_episode(_Scenes(dict([query, *sum(supports, [])])), row, chain(squash(size))))
     return Episode.stack(eps)
 
-# %% ../../nbs/19_data.episodes.ipynb #92ce2bee
-_BENCHMARKS = {'toy': ToyBenchmark, 'procedural': ProceduralBenchmark, 'pascal5i': Pascal5i, 'coco20i': Coco20i, 'coco402020': Coco402020,
-               'fss1000': FSS1000, 'folder': FolderBenchmark}
+# %% ../../nbs/19_data.episodes.ipynb #9204dcc8
+_BENCHMARKS = {'toy': ToyBenchmark, 'procedural': ProceduralBenchmark, 'pascal5i': Pascal5i, 'coco20i': Coco20i,
+               'coco402020': Coco402020, 'fss1000': FSS1000, 'folder': FolderBenchmark}
 
 def benchmarks(): # -> list of names
     "The benchmarks that exist"
     return list(_BENCHMARKS)
+
+def has_folder(
+    name:str,     # one of `benchmarks()`
+)->bool:          # then `benchmark` takes `root`
+    "Is its data in files? The others are drawn"
+    return 'root' in inspect.signature(_BENCHMARKS[one_of(name, _BENCHMARKS, 'benchmark')]).parameters
 
 def benchmark(
     name:str,     # one of `benchmarks()`
@@ -249,10 +255,9 @@ def benchmark(
     **options,    # of the reader, e.g. size=64 for toy
 )->Benchmark:
     "A benchmark by its name"
-    make = _BENCHMARKS[one_of(name, _BENCHMARKS, 'benchmark')]
-    valid = list(inspect.signature(make).parameters)
-    for k in options: one_of(k, valid, f'option of benchmark {name}')
-    if 'root' in valid: return make(root=root, **options)
+    folder, make = has_folder(name), _BENCHMARKS[name]
+    for k in options: one_of(k, inspect.signature(make).parameters, f'option of benchmark {name}')
+    if folder: return make(root=root, **options)
     if root is not None:
         raise OptionError(f"benchmark: found root= for '{name}', which is drawn, want none; leave root out")
     return make(**options)

@@ -176,9 +176,10 @@ Protocol.sha256 = property(lambda self: _hash(self.to_dict(), self._test),
                            doc='over all fields and the test pairs')
 Protocol.train_sha256 = property(lambda self: _hash(self._train), doc='over the training pairs')
 
-# %% ../../nbs/18_data.protocol.ipynb #2703b8eb
+# %% ../../nbs/18_data.protocol.ipynb #917a1f35
 _DRAWS = {'pairs': 'every pair in turn, in a seeded order', 'class': 'uniform class, then uniform picture',
-          'images': 'every picture in turn, then one of its classes', 'drawn': 'a new class each time', 'panet': "as PANet's code",
+          'images': 'every picture in turn, then one of its classes',
+          'drawn': 'a new class each time', 'panet': "as PANet's code",
           'hsnet': "as HSNet's code, supports may repeat"}
 
 def _says(p): # -> {what: [(field that says it, text)]}
@@ -190,7 +191,8 @@ def _says(p): # -> {what: [(field that says it, text)]}
         'tested': [('classes', ', '.join(names)+(f' and {more} more' if more > 0 else ''))],
         'pictures': [('split', f'{p.benchmark}, fold {p.fold}, {p.split}'), ('folds', f'folds {p.folds}')]
                     +[('overlap', f'overlaps {p.overlap}')]*(p.overlap != 'own'),
-        'pairs': [('list', p.b.signature if drawn(p.b) else f"{len(p._test)} of list '{p.list}'"), ('min_area', f'at least {p.min_area} px'),
+        'pairs': [('list', p.b.signature if drawn(p.b) else f"{len(p._test)} of list '{p.list}'"),
+                  ('min_area', f'at least {p.min_area} px'),
                   ('min_seen', f'{p.min_seen} px as seen')],
         'episodes': [('episodes', f'{p.runs} x {p.episodes}'), ('seed', f'seed {p.seed}{last}'),
                      ('draw', _DRAWS[p.draw])],

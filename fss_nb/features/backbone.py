@@ -197,7 +197,7 @@ class Tiny(_Staged):
         self.layer4 = _Residual(96, 96, dilation=2, last_relu=False)
         self.channels = {t: (32, 64, 96, 96)[_STAGES.index(t)] for t in self.taps}
 
-# %% ../../nbs/20_features.backbone.ipynb #48b5cf81
+# %% ../../nbs/20_features.backbone.ipynb #4582222c
 class TinyAny(_Staged):
     "A pyramid of 1.1 M parameters with ResNet's tap names: strides 2, 4, 8, 8, and all three at stride 4"
     stride = 8
@@ -212,7 +212,8 @@ class TinyAny(_Staged):
         self.taps, self.bn, c = tuple(one_of(t, self.maps, 'tiny-any map') for t in taps), _valid_bn(bn), 24
         self.stem, self.stages, self.layer4 = _conv_bn(3, c), nn.ModuleList(), nn.Identity()
         for i, (w, dilation) in enumerate(zip(widths, (1, 1, 2, 1))):
-            self.stages.append(nn.Sequential(_Residual(c, w, stride=2 if i else 1), _Residual(w, w, dilation=dilation)))
+            first = _Residual(c, w, stride=2 if i else 1)
+            self.stages.append(nn.Sequential(first, _Residual(w, w, dilation=dilation)))
             c = w
         self.side = nn.ModuleList([nn.Conv2d(w, f, 1) for w, f in zip(widths, (*fused, fused[-1]))])
         self.up = nn.ModuleList([nn.Conv2d(f, g, 1) for f, g in zip(fused[1:], fused)])
@@ -286,10 +287,13 @@ def create_backbone(
     if pretrained: _load_pretrained(net, name, one_of(pretrained, valid, f'weights for {name}'))
     return net.eval()
 
-# %% ../../nbs/20_features.backbone.ipynb #c8f4b525
-def _bundled(file): # -> state dict of the network under a bundled model, or of a bundled network
-    state = {k: v.float() for k, v in load_file(bundled_weights(file)).items()}
-    return {k.removeprefix('backbone.'): v for k, v in state.items() if file == 'tiny-toy' or k.startswith('backbone.')}
+# %% ../../nbs/20_features.backbone.ipynb #516c77f0
+_FILES = {'toy': 'tiny-toy', 'drawn': 'any-tiny'}      # a network by itself, and the one inside a model
+
+def _bundled(source): # -> state dict of a network that ships with the package
+    state, inside = load_file(bundled_weights(_FILES[source])), 'backbone.'
+    whole = not any(k.startswith(inside) for k in state)
+    return {k.removeprefix(inside): v.float() for k, v in state.items() if whole or k.startswith(inside)}
 
 _STEM = {'conv1': 'stem.0', 'bn1': 'stem.1'}            # torchvision's names of ResNet's stem, and ours
 
@@ -298,8 +302,7 @@ def _load_pretrained(net, name, source):
     if getattr(net, 'style', '') == 'pfenet':
         raise OptionError("found pretrained='imagenet' with style='pfenet', want style='torchvision': "
                           'torchvision has no weights for the deep stem; or read a checkpoint with load_official')
-    if source == 'imagenet': state = _imagenet(name)
-    else: state = _bundled('tiny-toy' if source == 'toy' else 'any-tiny')
+    state = _imagenet(name) if source == 'imagenet' else _bundled(source)
     own = net.state_dict()
     if name.startswith('vgg16'):                        # torchvision's names differ; the order is the same
         state = dict(zip(own, (v for k, v in state.items() if k.startswith('features.'))))

@@ -53,12 +53,12 @@ class _Hints(nn.Module):
             near = torch.stack([_nearest(all_q, flat, w[:, k]) for k in (0, 1)], 1).unflatten(2, (q.shape[1], -1))
         return x, long, moments(with_one(flat), w)[:, None], near
 
-# %% ../../nbs/78c_papers.ridge.ipynb #0598e83f
+# %% ../../nbs/78c_papers.ridge.ipynb #30d5e12b
 def _own(last): # (M,Q,h,w) last logits -> (M,Q,2,P) weights that add up to 1/2 each
     "The query's cells as examples of what the last answer says they are"
     p = last.detach().float().sigmoid().flatten(2)
     both = torch.stack([p, 1-p], 2)*(2*p-1).square()[:, :, None]
-    return both/both.sum(-1, keepdim=True).clamp_min(4)/2                                   # few sure cells count little
+    return both/both.sum(-1, keepdim=True).clamp_min(4)/2                   # few sure cells count little
 
 def _say(self, parts, last, grid): # -> (M·Q,n,h,w) hints, the first is the line
     "The hints of one pass; `last` (M,Q,h,w) logits of the pass before on this grid, or None"
@@ -73,12 +73,12 @@ def _say(self, parts, last, grid): # -> (M·Q,n,h,w) hints, the first is the lin
 
 _Hints.forward = _say
 
-# %% ../../nbs/78c_papers.ridge.ipynb #1bd9396c
+# %% ../../nbs/78c_papers.ridge.ipynb #2192e7c1
 @dataclass(frozen=True)
 class RidgeCfg:
     width:tuple = (24, 40, 56)  # channels of the decoder, from the finest grid to the coarsest
     passes:int = 2              # answers in a row; each but the first also learns from the one before it
-    views:int = 1               # in how many ways a test picture is looked at: 1 | 2 mirrored, too | 4 upside down and turned
+    views:int = 1               # looks at a test picture: 1 | 2: mirrored, too | 4: upside down and turned, too
     aux:float = .2              # weight of the losses of lines and of early answers, in training
 
 def _conv(c_in, c_out, dilation=1):
@@ -92,8 +92,8 @@ class _Decoder(nn.Module):
         super().__init__()
         self.look = nn.ModuleList([nn.Conv2d(c, w//2, 1) for c, w in zip(channels, width)])
         deeper = (*width[1:], 0)
-        self.merge = nn.ModuleList([
-            nn.Sequential(_conv(w//2+h.maps+d, w), _conv(w, w, 1 if d else 2)) for w, h, d in zip(width, hints, deeper)])
+        both = [(_conv(w//2+h.maps+d, w), _conv(w, w, 1 if d else 2)) for w, h, d in zip(width, hints, deeper)]
+        self.merge = nn.ModuleList([nn.Sequential(*pair) for pair in both])
         self.out, self.few = nn.Conv2d(width[0], 1, 1), nn.Conv2d(width[0], 12, 1)
         self.fine = nn.Sequential(_conv(12+1+3, 16), nn.Conv2d(16, 1, 3, padding=1))
         with torch.no_grad(): self.fine[1].weight.mul_(.1), self.fine[1].bias.zero_()       # at first it says little
@@ -106,11 +106,12 @@ class _Decoder(nn.Module):
         up = resize(torch.cat([self.few(x), z.to(x.dtype)], 1), colour.shape[-2:])
         return resize(z, colour.shape[-2:])+self.fine(torch.cat([up, colour.to(up.dtype)], 1)).float()
 
-# %% ../../nbs/78c_papers.ridge.ipynb #e165c3a8
+# %% ../../nbs/78c_papers.ridge.ipynb #32ef8a0c
 class Ridge(OneWay):
     "Linear functions solved on the support at three strides, read by a small decoder, in several passes"
     name, Cfg, default_backbone = 'ridge', RidgeCfg, 'tiny-any'
     frozen, corners, taps = False, False, ('layer1', 'layer2', 'layer3')
+    progress = 0.              # share of the training that is done, 0..1; set by the training loop
 
     def __init__(self, cfg=None, backbone='tiny-any', pretrained=False):
         c = cfg or RidgeCfg()
@@ -136,9 +137,9 @@ class Ridge(OneWay):
         last = self.decoder.sharpen(f_q['colour'].flatten(0, 1), x, outs[-1].flatten(0, 1)[:, None])
         return [*outs, last[:, 0].unflatten(0, out.shape[:2])], lines
 
-# %% ../../nbs/78c_papers.ridge.ipynb #e147d733
-def _one_pass(self, q, known, last): # -> (M,Q,h,w) logits at stride 2, the three lines as logits, what the decoder has
-    "From the coarsest grid to the finest"
+# %% ../../nbs/78c_papers.ridge.ipynb #8027d5c9
+def _one_pass(self, q, known, last):
+    "From the coarsest grid to the finest: (M,Q,h,w) logits at stride 2, the lines as logits, the decoder's last map"
     (M, Q), x, lines = q[0].shape[:2], None, []
     for i in (2, 1, 0):
         grid = q[i].shape[-2:]
@@ -152,7 +153,7 @@ def _one_pass(self, q, known, last): # -> (M,Q,h,w) logits at stride 2, the thre
 def _losses(self, ep:Episode, features=None): # -> {'total', 'answer', 'early'}
     f_q, f_s, masks = each_way(*(features or self.encode_episode(ep)), ep.support_masks)
     target = way_targets(ep.query_mask, ep.ways)[:, None]
-    if self.training: f_q, f_s, masks, target = _shuffle(f_q, f_s, masks, target, getattr(self, 'progress', 0))
+    if self.training: f_q, f_s, masks, target = _shuffle(f_q, f_s, masks, target, self.progress)
     else: f_q = {t: f[:, None] for t, f in f_q.items()}
     outs, lines = self.answers(f_q, f_s, masks)
     coarse = resize_mask(target, outs[0].shape[-2:])                # all but the last answer are judged at stride 2
@@ -167,14 +168,15 @@ def _both(z, target): # logits (M,Q,h,w), truth (M,Q,H,W) in {0,1,255} -> scalar
 
 Ridge.one_pass, Ridge.losses = _one_pass, _losses
 
-# %% ../../nbs/78c_papers.ridge.ipynb #0a908aae
+# %% ../../nbs/78c_papers.ridge.ipynb #6e7a9009
 def _shuffle(f_q, f_s, masks, target, progress):
     "Of the K+1 pictures of each task 1 to K as supports, the others as queries; a function of the step alone"
     K = masks.shape[1]
     k = 1+int(torch.randint(K, (), generator=torch_rng('shots of a step', progress)))
     all_f = {t: torch.cat([f_s[t], f_q[t][:, None]], 1) for t in f_q}
     all_m = torch.cat([masks.to(target.dtype), target], 1)
-    return {t: f[:, k:] for t, f in all_f.items()}, {t: f[:, :k] for t, f in all_f.items()}, all_m[:, :k], all_m[:, k:]
+    f_q, f_s = ({t: f[:, part] for t, f in all_f.items()} for part in (slice(k, None), slice(k)))
+    return f_q, f_s, all_m[:, :k], all_m[:, k:]
 
 def _answer(self, f_q, f_s, masks): # (M,2,h,w)
     z = self.answers({t: f[:, None] for t, f in f_q.items()}, f_s, masks)[0][-1]
@@ -182,8 +184,9 @@ def _answer(self, f_q, f_s, masks): # (M,2,h,w)
 
 Ridge.answer = _answer
 
-# %% ../../nbs/78c_papers.ridge.ipynb #62cceda0
-def _turn(x, view): # (...,H,W), 0: as it is, 1: mirrored, 2: upside down, 3: rows for columns -> (...,H,W) or (...,W,H)
+# %% ../../nbs/78c_papers.ridge.ipynb #c5b047c1
+def _turn(x, view): # (...,H,W) -> (...,H,W) or (...,W,H)
+    "0: as it is, 1: mirrored, 2: upside down, 3: rows for columns"
     return (x, x.flip(-1), x.flip(-2), x.mT)[view]
 
 def _encode(self, imgs:Tensor): # (...,3,H,W) normalised -> {tap: (...,C,h,w)}, and 'tap/v' of other views

@@ -16,7 +16,7 @@ from typing import Annotated, List, Optional
 
 import typer
 
-# %% ../../nbs/89_report.cli.ipynb #8a8cdbc5
+# %% ../../nbs/89_report.cli.ipynb #490d6fdc
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 @app.callback()
@@ -41,6 +41,10 @@ def _given(**options): # those that were given
 def _benchmark(name, root):
     from fss_nb.data.episodes import benchmark
     return benchmark(name, **_given(root=root))
+
+def _own_benchmark(name, root): # the same, but one that is drawn does not mind a folder for others
+    from fss_nb.data.episodes import has_folder
+    return _benchmark(name, root if has_folder(name) else None)
 
 def _bars(): return sys.stderr.isatty()   # in a file, progress bars are dirt
 def _first(): return os.environ.get('RANK', '0') == '0'  # is this the first of several processes? Only it speaks
@@ -94,9 +98,7 @@ def _models(json:_Json=None):
         for k, v in h['card'].items(): print(f"    {k} {', '.join(map(str, v)) if isinstance(v, list) else v}")
     _write_json(json, dict(systems=list_models(), trained=headers))
 
-# %% ../../nbs/89_report.cli.ipynb #a0957c27
-_DRAWN = 'toy', 'procedural'       # benchmarks that have no folder
-
+# %% ../../nbs/89_report.cli.ipynb #a1c4c0e7
 @app.command('doctor')
 def _doctor(
     root:_Root=None,
@@ -104,13 +106,14 @@ def _doctor(
     json:_Json=None,
 ):
     "Say what is installed and which data is there, and what to type next; nothing is downloaded"
+    from fss_nb.data.episodes import has_folder
     from fss_nb.report.doctor import doctor, examples as draw
     c = doctor(root)
     print(c)
     _write_json(json, c.to_dict())
     if examples is None: return
-    name = next((n for n in c.usable if n not in _DRAWN), 'toy')
-    draw(_benchmark(name, None if name in _DRAWN else root), examples)
+    name = next(filter(has_folder, c.usable), 'toy')
+    draw(_own_benchmark(name, root), examples)
     print(f'three episodes of {name} -> {examples}')
 
 @app.command('data')
@@ -337,7 +340,7 @@ def _train(
     which = dict(name=recipe, benchmark=benchmark, shots=shots, given=given, more=set or [])
     _write_json(json, _trained(which, root, resume, None if all_folds else [fold], out, how, test, episodes))
 
-# %% ../../nbs/89_report.cli.ipynb #25cb9adb
+# %% ../../nbs/89_report.cli.ipynb #e0923746
 def _trained(which, root, resume, folds, out, how, test, episodes):
     "Train what is asked for, test it if wanted, print what came out; the same as a dict"
     from fss_nb.core import OptionError
@@ -349,7 +352,7 @@ def _trained(which, root, resume, folds, out, how, test, episodes):
         return _told([fit(b=b, resume=resume, **how)], b, which['shots'], test, episodes, how['device'])
     r = _recipe(**which)
     name = which['benchmark'] or r.benchmark
-    b = _benchmark(name, None if name in _DRAWN else root)
+    b = _own_benchmark(name, root)
     all_folds, runs = folds is None, []
     folds = range(len(b.folds)) if all_folds else folds
     for f, old in _agreed({f: _unfinished(out, r, f) if all_folds else None for f in folds}, how['device']).items():

@@ -6,7 +6,7 @@
 __all__ = ['Finding', 'Checkup', 'system_findings', 'look_at', 'doctor', 'example_rows', 'examples', 'DataPlan', 'data_plan',
            'get_data']
 
-# %% ../../nbs/88_report.doctor.ipynb #b0a952b0
+# %% ../../nbs/88_report.doctor.ipynb #52873a35
 import os
 import platform
 import re
@@ -22,7 +22,7 @@ from packaging.requirements import Requirement
 
 from ..core import DataError, FssError, Row, one_of, rng, to_picture
 from ..data.download import archives, data_sets, fetch, missing_pieces, need_room, unpack, usual_folder
-from ..data.episodes import benchmark, benchmarks, read_episode
+from ..data.episodes import benchmark, benchmarks, has_folder, read_episode
 from ..data.index import Benchmark, cache_dir
 from ..data.lists import fss1000_split, pascal_ids
 from ..data.questions import drawn
@@ -184,10 +184,10 @@ def _tries(b):
             except DataError as e: why = why or str(e)
     return tried, opened, why
 
-# %% ../../nbs/88_report.doctor.ipynb #04b1b243
+# %% ../../nbs/88_report.doctor.ipynb #fba8092f
 def _open(name, root):
     "A benchmark; the drawn ones have no folder, and of COCO the year is taken that is there"
-    if one_of(name, benchmarks(), 'benchmark') in ('toy', 'procedural'): return benchmark(name)
+    if not has_folder(name): return benchmark(name)
     try: return benchmark(name, root)
     except DataError as e:
         year = re.search(r'pass year=(\d+)', str(e))
