@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['RidgeCfg', 'Ridge']
 
-# %% ../../nbs/78c_papers.ridge.ipynb #f2434679
+# %% ../../nbs/78c_papers.ridge.ipynb #2b1548d6
 from dataclasses import dataclass
 
 import torch
@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from ..compare.prototypes import fg_bg
 from ..compare.ridge import moments, ridge, sides, with_one
 from ..core import Episode, resize, resize_mask, torch_rng
+from ..features.backbone import alike
 from .system import OneWay
 from ..refine.ways import each_way, join_ways, way_targets
 from ..score.losses import cross_entropy, dice
@@ -73,7 +74,7 @@ def _say(self, parts, last, grid): # -> (M·Q,n,h,w) hints, the first is the lin
 
 _Hints.forward = _say
 
-# %% ../../nbs/78c_papers.ridge.ipynb #2192e7c1
+# %% ../../nbs/78c_papers.ridge.ipynb #a11b4678
 @dataclass(frozen=True)
 class RidgeCfg:
     width:tuple = (24, 40, 56)  # channels of the decoder, from the finest grid to the coarsest
@@ -99,12 +100,14 @@ class _Decoder(nn.Module):
         with torch.no_grad(): self.fine[1].weight.mul_(.1), self.fine[1].bias.zero_()       # at first it says little
 
     def forward(self, i, f, hints, x): # features, hints and x of grid i+1 -> x of grid i
-        parts = [hints, self.look[i](f)]+([] if x is None else [resize(x, f.shape[-2:])])
+        look = self.look[i](f)
+        parts = [alike(hints, look), look]+([] if x is None else [alike(resize(x, f.shape[-2:]), look)])
         return self.merge[i](torch.cat(parts, 1))
 
     def sharpen(self, colour, x, z): # (n,3,H,W), (n,C,h,w), (n,1,h,w) -> (n,1,H,W)
-        up = resize(torch.cat([self.few(x), z.to(x.dtype)], 1), colour.shape[-2:])
-        return resize(z, colour.shape[-2:])+self.fine(torch.cat([up, colour.to(up.dtype)], 1)).float()
+        few = self.few(x)
+        up = resize(torch.cat([few, alike(z, few)], 1), colour.shape[-2:])
+        return resize(z, colour.shape[-2:])+self.fine(torch.cat([up, alike(colour, up)], 1)).float()
 
 # %% ../../nbs/78c_papers.ridge.ipynb #32ef8a0c
 class Ridge(OneWay):

@@ -320,7 +320,7 @@ _AUTHORS = {             # groups for PASCAL-5i; then COCO-20i and FSS-1000, whe
     'imr_hsnet': (_IMR_HSNET, _IMR_HSNET_COCO, None), 'imr_pfenet': (_IMR_PFENET, None, None),
     'ridge': (_RIDGE, None, None)}                               # ours, on photographs: a proposal, never run
 
-# %% ../../nbs/60_train.recipe.ipynb #24ded82d
+# %% ../../nbs/60_train.recipe.ipynb #5593f84b
 _DRAWN = [*_ALL,
     by('ours: 12e_data.procedural, every episode is a class of its own', protocol='drawn', augment='none'),
     by('ours: what a processor core draws and learns in time', size=128, batch=8),
@@ -328,7 +328,7 @@ _DRAWN = [*_ALL,
     by("ours: torch's default for AdamW", optimiser='adamw', weight_decay=.01),
     by('ours: no milestones to choose', schedule='cosine'), _ANY]
 _FROM_NOTHING = [_FOUR, by('ours: nothing has seen a photograph', pretrained=None),
-    by('ours: within an hour on two cores', steps=2400, amp='bf16'),
+    by('ours: within an hour on two cores', steps=2800, amp='bf16'),
     by('ours: a usual value for AdamW and networks of this size', lr=3e-3, weight_decay=.02),
     by('ours: the first lines are solved on random features', warmup=100, clip=1.)]
 _CARD = by('ours: for twenty minutes on a card, not yet run', batch=32, steps=12000, lr=4e-3, warmup=500)
