@@ -72,7 +72,7 @@ def any_tiny(a):
     for k in (1, 5):
         r = fss.evaluate(m, b, fss.protocol('drawn', b, shots=k))
         m.card.update({f'miou_{k}shot': round(r.miou, 4), f'ci_{k}shot': [round(float(v), 4) for v in r.ci]})
-    m.card.update(measured_on='500 drawn test episodes', hours=round(run.hours, 2), seen='drawn episodes alone, no photograph', licence='Apache-2.0')
+    m.card.update(measured_on=f"{r.episodes} drawn test episodes", hours=round(run.hours, 2), seen='drawn episodes alone, no photograph', licence='Apache-2.0')
     path = Path(a.save) if a.save else WEIGHTS/'any-tiny.safetensors'
     save_weights(m, path, half=True)
     print(path, json.dumps(m.card, indent=1))

@@ -101,7 +101,7 @@ class ProceduralBenchmark(Benchmark):
     def base(self, fold): return self.novel(fold)                    # every episode is a class of its own
     def held_out(self, fold): return self.base(fold), 'val'
 
-# %% ../../nbs/12e_data.procedural.ipynb #b6601988
+# %% ../../nbs/12e_data.procedural.ipynb #b8eed8db
 def _row(self,
     number,        # of the episode, from 0 on
     shots=1,       # support pictures, 1 to 5
@@ -127,8 +127,17 @@ def _find(self, id):
     d = self._last[key]
     return d.pics[0, int(k)].numpy(), d.masks[0, int(k)].numpy(), int(d.kinds[0])
 
+def _paint(self,
+    rows,          # `Row`s of one split with as many supports each
+    device='cpu',  # where to render
+)->Drawn:          # B = len(rows); picture 0 is the query
+    "All pictures of a batch at once: what `image` and `mask` give one by one"
+    numbers = [int(r.query.partition('/')[2].partition('.')[0]) for r in rows]
+    split, pictures = rows[0].query.partition('/')[0], len(rows[0].pictures)
+    return draw_episodes(numbers, f'{self.seed}/{split}', pictures, self.size, self.without, device)
+
 def _image(self, id): return self._find(id)[0].copy()
 def _label(self, id): _, m, kind = self._find(id); return m*np.uint8(kind+1)
 
-ProceduralBenchmark.row, ProceduralBenchmark._find = _row, _find
+ProceduralBenchmark.row, ProceduralBenchmark._find, ProceduralBenchmark.paint = _row, _find, _paint
 ProceduralBenchmark.image, ProceduralBenchmark.label = _image, _label

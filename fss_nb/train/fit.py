@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['fit']
 
-# %% ../../nbs/62a_train.fit.ipynb #aaba05fe
+# %% ../../nbs/62a_train.fit.ipynb #ff283d22
 import json
 import time
 import warnings
@@ -21,10 +21,11 @@ from ..data.augment import augment
 from ..data.episodes import benchmark, training_set
 from ..data.index import Benchmark
 from ..data.protocol import Protocol, protocol
-from ..data.transforms import chain
+from ..data.questions import drawn
+from ..data.transforms import chain, squash
 from ..features.cache import FeatureStore
 from ..score.evaluate import evaluate
-from .feed import episode_feed, feature_feed, few_views, shares
+from .feed import episode_feed, feature_feed, few_views, painted_feed, shares
 from .loop import Loop, plain_words
 from .recipe import Recipe, planned
 from .recipe import recipe as get_recipe
@@ -94,7 +95,7 @@ def _look(x:Loop, step, b, p):
     if x.acc.is_main_process: x.run.validated(step, x.m, score)
     x.acc.wait_for_everyone()
 
-# %% ../../nbs/62a_train.fit.ipynb #29b955a7
+# %% ../../nbs/62a_train.fit.ipynb #5a02b565
 _PLACES = (None, 'auto', 'device', 'ram', 'disk')
 _DTYPES = {None: None, 'bf16': torch.bfloat16, 'fp16': torch.float16}
 
@@ -126,8 +127,10 @@ def _batches(x:Loop, b, p, begin, end, workers, cache, features, dtype, budget):
     data = training_set(b, p, geometry.query if same else geometry, cache)
     numbers = shares(begin, end, r.batch, x.pieces, acc.process_index, acc.num_processes)
     store = _store(x, data, features, dtype, budget)
-    if store is None: return episode_feed(data, numbers, acc.device, workers)
-    return feature_feed(data, numbers, store, acc.device, workers, pictures='clip' in (r.seeds or ''))
+    if store: return feature_feed(data, numbers, store, acc.device, workers, pictures='clip' in (r.seeds or ''))
+    as_drawn = drawn(b) and data.transform == chain(squash(b.size))
+    if as_drawn and (acc.device.type == 'cuda' or not workers): return painted_feed(data, numbers, acc.device)
+    return episode_feed(data, numbers, acc.device, workers)
 
 # %% ../../nbs/62a_train.fit.ipynb #c620e379
 def fit(
