@@ -51,6 +51,23 @@ def test_options_survive_a_file(name):
     assert fss.create_model(name, backbone='tiny', **options).cfg == m.cfg
 
 
+@pytest.mark.parametrize('name, backbone', [(n, b) for n in SYSTEMS for b in ('tiny', 'resnet50') if b in ('tiny', *BACKBONES[n])])
+def test_folded_norms_change_no_answer(name, backbone):
+    "Other noise than it was folded with, and statistics that are not the first ones"
+    m, g = make(name, backbone).eval(), torch_rng('norms')
+    norms = [x for x in m.modules() if isinstance(x, torch.nn.BatchNorm2d)]
+    for x in norms:
+        x.running_mean.normal_(0, .1, generator=g)
+        x.running_var.uniform_(.5, 2, generator=g)
+    quick, ep = m.folded(), noise_episode(2, 2, 2, seed=5)
+    ran, is_norm = [], lambda x: isinstance(x, torch.nn.BatchNorm2d)
+    for x in filter(is_norm, quick.modules()): x.register_forward_hook(lambda *_: ran.append(1))
+    with torch.no_grad():
+        before, after = m(ep), quick(ep)
+    assert (before-after).abs().max() < 1e-3*max(1, before.abs().max()) and before.std() > 0
+    assert norms and not ran and sum(map(is_norm, quick.modules())) < len(norms)      # stages that nobody asks keep theirs
+
+
 @pytest.mark.parametrize('name', SYSTEMS)
 def test_evaluated_with_and_without_cache(name):
     b = fss.benchmark('toy', n_train=100, n_test=40)

@@ -188,7 +188,7 @@ def speed(asked, data, size, shots, threads, turns):
     p = questions(b, DATA[data][1], size, shots)[0]
     some = EpisodeDataset(b, p, p.manifest().rows[:turns+1], truth_void=p.test_void)
     first, *eps = [some[i] for i in range(len(some))]
-    empty, (m, load, _) = peak(), timed(asked.make)
+    empty, (m, load, _) = peak(), timed(lambda: asked.make().folded())                # as the Segmenter does
     _, cold, _ = timed(first_mask, m, first)
     needed = peak() and round(peak()-empty)
     forest = None if isinstance(m, PixelForest) else PixelForest()

@@ -55,7 +55,7 @@ def _unrolled(name, pretrained):
         parts.update({s: getattr(net, s) for s in ('layer1', *_STAGES)})
     return nn.Sequential(OrderedDict(parts))
 
-# %% ../../nbs/23_features.pyramid.ipynb #66fe69aa
+# %% ../../nbs/23_features.pyramid.ipynb #e120c1a1
 class Pyramid(nn.Module):
     "A network that hands out many inner maps, grouped into stages; weights have torchvision's names"
     stride = 32
@@ -69,10 +69,18 @@ class Pyramid(nn.Module):
         self.channels = {t: channels[s] for s, ts in self.stages.items() for t in ts}
         for m in net.modules():
             if isinstance(m, nn.ReLU): m.inplace = False                # it would overwrite a tap
-        nodes = {node: tap for ts in taps.values() for tap, node in ts.items()}
-        self._graph = [create_feature_extractor(net.eval(), nodes)]
+        self._nodes = {node: tap for ts in taps.values() for tap, node in ts.items()}
         for name, part in net.named_children(): self.add_module(name, part)
+        self.retrace()
+
+    def retrace(self): # after a part was replaced, see `22a_features.fold`
+        "Follow the parts anew; the graph is kept out of sight of `parameters`"
+        net = nn.Sequential(OrderedDict(self.named_children())).eval()
+        self._graph = [create_feature_extractor(net, self._nodes)]
         self.eval()
+
+    def __getstate__(self): return {k: v for k, v in self.__dict__.items() if k != '_graph'}
+    def __setstate__(self, state): super().__setstate__(state); self.retrace()      # a copy follows its own parts
 
     def train(self, mode=True): # batch norm stays as it was stored
         super().train(mode)

@@ -97,7 +97,7 @@ def _shrink(pic, m, size, what):
     raise DataError(f'{what}: found an object of {(m == 1).sum()} pixels, which vanishes at {size[0]}x{size[1]}; '
                     'crop the picture closer to it, or use a larger Segmenter(size=...)')
 
-# %% ../../nbs/80_use.segmenter.ipynb #833a3257
+# %% ../../nbs/80_use.segmenter.ipynb #e69500a5
 class Segmenter:
     "Outlines in further pictures what was outlined in a few"
     def __init__(self,
@@ -105,7 +105,7 @@ class Segmenter:
         size=None,                # (H,W) or one number that the network works at; None: the model's own, else 96
         device='cpu',
     ):
-        self.model = (load(model) if isinstance(model, (str, Path)) else model).to(device).eval()
+        self.model = (load(model) if isinstance(model, (str, Path)) else model).to(device).folded()
         size = size or getattr(self.model, 'size', None) or 96
         self.size, self.device, self._support = (size, size) if isinstance(size, int) else tuple(size), device, None
 
