@@ -14,7 +14,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from ..core import OptionError
 
-# %% ../../nbs/22a_features.fold.ipynb #548ca057
+# %% ../../nbs/22a_features.fold.ipynb #6aa9aa9e
 def _followed(m, run): # -> names (convolution, norm)
     "Pairs of which the second was seen to take what the first gave out"
     made, pairs, hooks = {}, set(), []
@@ -37,7 +37,8 @@ def folded(
     tol=1e-3,     # how far answers may be apart, beside their largest value
 )->nn.Module:     # for answers alone, not to be trained
     "The same network with its batch norms inside of its convolutions, channels last in memory"
-    if m.training: raise OptionError('folded: found a network in training, want one in evaluation; call .eval() first')
+    if m.training:
+        raise OptionError('folded: found a network in training, want one in evaluation; call .eval() first')
     pairs, copy = _followed(m, run), deepcopy(m).eval()
     for conv, norm in pairs:
         copy.set_submodule(conv, fuse_conv_bn_eval(copy.get_submodule(conv), copy.get_submodule(norm)))

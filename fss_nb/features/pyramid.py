@@ -94,13 +94,14 @@ class Pyramid(nn.Module):
                              'one cell of the deepest grid; enlarge the image')
         return self._graph[0](x)
 
-# %% ../../nbs/23_features.pyramid.ipynb #be4af06a
+# %% ../../nbs/23_features.pyramid.ipynb #f562655e
 def create_pyramid(
     name='tiny',       # 'vgg16' | 'resnet50' | 'resnet101' | 'tiny' | 'tiny-any'
     pretrained=False,  # as in `create_backbone`: False, True, 'imagenet', 'toy' or 'drawn'
 )->Pyramid:
     "The pyramid of a network by name, in evaluation mode"
-    own = {'tiny': (_tiny_taps, (64, 96, 96)), 'tiny-any': (_any_taps, (96, 128, 128)), 'vgg16': (_vgg_taps, (512,)*3)}
+    own = {'tiny': (_tiny_taps, (64, 96, 96)), 'tiny-any': (_any_taps, (96, 128, 128)),
+           'vgg16': (_vgg_taps, (512,)*3)}
     one_of(name, (*own, *_BLOCKS), 'pyramid')
     taps, channels = (own[name][0](), own[name][1]) if name in own else (_resnet_taps(name), (512, 1024, 2048))
     return Pyramid(_unrolled(name, pretrained), taps, dict(zip(_STAGES, channels)))

@@ -95,7 +95,7 @@ def _look(x:Loop, step, b, p):
     if x.acc.is_main_process: x.run.validated(step, x.m, score)
     x.acc.wait_for_everyone()
 
-# %% ../../nbs/62a_train.fit.ipynb #5a02b565
+# %% ../../nbs/62a_train.fit.ipynb #13f18188
 _PLACES = (None, 'auto', 'device', 'ram', 'disk')
 _DTYPES = {None: None, 'bf16': torch.bfloat16, 'fp16': torch.float16}
 
@@ -106,8 +106,8 @@ def _store(x:Loop, data, where, dtype, budget):
     if where is None or where == 'auto' and not (views and able): return None
     if not able:
         name = getattr(x.m, 'name', type(x.m).__name__)
-        raise OptionError(f'fit: found features={where!r} with {name}, whose features change from step to step, want a '
-                          'frozen backbone on stored statistics; leave features out')
+        raise OptionError(f'fit: found features={where!r} with {name}, whose features change from step to step, '
+                          'want a frozen backbone on stored statistics; leave features out')
     def encode(imgs):
         with acc.autocast(): return x.m.encode(imgs)
     like, total = data.picture(0, 0)[None].to(acc.device), max(views, 1)*len({i for i, _ in data.p.train_pairs})
@@ -132,7 +132,7 @@ def _batches(x:Loop, b, p, begin, end, workers, cache, features, dtype, budget):
     if as_drawn and (acc.device.type == 'cuda' or not workers): return painted_feed(data, numbers, acc.device)
     return episode_feed(data, numbers, acc.device, workers)
 
-# %% ../../nbs/62a_train.fit.ipynb #c620e379
+# %% ../../nbs/62a_train.fit.ipynb #5fe1f409
 def fit(
     m:nn.Module=None,   # trained in place; None: made as the recipe says
     b:Benchmark=None,   # where the episodes come from; None: the recipe's benchmark
@@ -163,7 +163,8 @@ def fit(
     run, r = _opened(resume, overrides) if resume else (None, get_recipe(recipe, **overrides))
     acc = accelerator(device, r.amp, trackers or (), out)
     with torch.random.fork_rng([acc.device] if acc.device.type == 'cuda' else []):
-        m, b, r, p, run = _resume(m, b, r, run, acc, accumulate) if run else _begin(m, b, r, fold, out, acc, accumulate)
+        if run: m, b, r, p, run = _resume(m, b, r, run, acc, accumulate)
+        else: m, b, r, p, run = _begin(m, b, r, fold, out, acc, accumulate)
         m.to(acc.device, memory_format=torch.channels_last if channels_last else torch.preserve_format).train()
         x = loop(m, r, run, acc, accumulate, compiled)
         with plain_words(x):
