@@ -132,7 +132,7 @@ def _batches(x:Loop, b, p, begin, end, workers, cache, features, dtype, budget):
     if as_drawn and (acc.device.type == 'cuda' or not workers): return painted_feed(data, numbers, acc.device)
     return episode_feed(data, numbers, acc.device, workers)
 
-# %% ../../nbs/62a_train.fit.ipynb #5fe1f409
+# %% ../../nbs/62a_train.fit.ipynb #c620e379
 def fit(
     m:nn.Module=None,   # trained in place; None: made as the recipe says
     b:Benchmark=None,   # where the episodes come from; None: the recipe's benchmark
@@ -163,8 +163,7 @@ def fit(
     run, r = _opened(resume, overrides) if resume else (None, get_recipe(recipe, **overrides))
     acc = accelerator(device, r.amp, trackers or (), out)
     with torch.random.fork_rng([acc.device] if acc.device.type == 'cuda' else []):
-        if run: m, b, r, p, run = _resume(m, b, r, run, acc, accumulate)
-        else: m, b, r, p, run = _begin(m, b, r, fold, out, acc, accumulate)
+        m, b, r, p, run = _resume(m, b, r, run, acc, accumulate) if run else _begin(m, b, r, fold, out, acc, accumulate)
         m.to(acc.device, memory_format=torch.channels_last if channels_last else torch.preserve_format).train()
         x = loop(m, r, run, acc, accumulate, compiled)
         with plain_words(x):
