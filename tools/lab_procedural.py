@@ -22,9 +22,9 @@ ROOT = Path(__file__).resolve().parent.parent
 LEFT_OUT = ((), ('colour',), ('texture',), ('thin',), ('nested',), ('distractors', 'occluders'), ('light', 'camera'))
 
 
-def trained(without, seed, steps):
+def trained(without, seed, steps, batch):
     "The model after a short training, and its minutes"
-    start, recipe = time.perf_counter(), fss.recipe('ridge-procedural', steps=steps)
+    start, recipe = time.perf_counter(), fss.recipe('ridge-procedural', steps=steps, batch=batch)
     with tempfile.TemporaryDirectory() as out:
         run = fss.fit(b=ProceduralBenchmark(without=without), recipe=recipe, seed=seed, out=out, channels_last=True, progress=False, device='cpu')
         return trained_model(run, save=False), (time.perf_counter()-start)/60
@@ -42,6 +42,7 @@ def tested(m, episodes):
 def main():
     ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ap.add_argument('--steps', type=int, default=300)
+    ap.add_argument('--batch', type=int, default=4)
     ap.add_argument('--seeds', nargs='+', type=int, default=[0, 1, 2])
     ap.add_argument('--episodes', type=int, default=400, help='of each test')
     ap.add_argument('--part', default='0/1', help='which part of how many')
@@ -53,9 +54,9 @@ def main():
     part, parts = map(int, a.part.split('/'))
     for without, seed in jobs[part::parts]:
         held = [json.loads(text) for text in a.out.read_text().splitlines()] if a.out.exists() else []
-        if any((tuple(x['without']), x['seed'], x['steps']) == (without, seed, a.steps) for x in held): continue
-        m, minutes = trained(without, seed, a.steps)
-        line = dict(without=without, seed=seed, steps=a.steps, minutes=round(minutes, 2), val=tested(m, a.episodes), fss_mini=None, commit=commit)
+        if any((tuple(x['without']), x['seed'], x['steps'], x['batch']) == (without, seed, a.steps, a.batch) for x in held): continue
+        m, minutes = trained(without, seed, a.steps, a.batch)
+        line = dict(without=without, seed=seed, steps=a.steps, batch=a.batch, minutes=round(minutes, 2), val=tested(m, a.episodes), commit=commit)
         with a.out.open('a') as f: f.write(json.dumps(line)+'\n')
 
 
