@@ -26,22 +26,22 @@ def trained(without, seed, steps, size):
     "The model after a short training, and its minutes"
     start, recipe = time.perf_counter(), fss.recipe('ridge-procedural', steps=steps, size=size)
     with tempfile.TemporaryDirectory() as out:
-        run = fss.fit(b=ProceduralBenchmark(without=without), recipe=recipe, seed=seed, out=out, channels_last=True, progress=False, device='cpu')
+        run = fss.fit(b=ProceduralBenchmark(size, without=without), recipe=recipe, seed=seed, out=out, channels_last=True, progress=False, device='cpu')
         return trained_model(run, save=False), (time.perf_counter()-start)/60
 
 
 def tested(m, episodes, size):
     "{shots: mIoU over kinds, and the IoU of each kind} on validation episodes with every ingredient"
-    b, said = ProceduralBenchmark(), {}
+    b, said = ProceduralBenchmark(size), {}
     for shots in (1, 5):
-        r = fss.evaluate(m, b, fss.protocol('drawn', b, shots=shots, split='val', episodes=episodes, size=size), progress=False)
+        r = fss.evaluate(m, b, fss.protocol('drawn', b, shots=shots, split='val', episodes=episodes), progress=False)
         said[shots] = dict(miou=r.miou, ci=list(map(float, r.ci)), per_kind=r.per_class)
     return said
 
 
 def main():
     ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    ap.add_argument('--steps', type=int, default=300)
+    ap.add_argument('--steps', type=int, default=200)
     ap.add_argument('--size', type=int, default=64, help='of the pictures, in pixels: small, so that three seeds can be paid on a processor')
     ap.add_argument('--seeds', nargs='+', type=int, default=[0, 1, 2])
     ap.add_argument('--episodes', type=int, default=200, help='of each test')
