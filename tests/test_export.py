@@ -152,7 +152,7 @@ def test_sentences(panet, tmp_path, monkeypatch):
     says(lambda: export.export_onnx(make('panet'), tmp_path), 'panet knows no size', 'pass size=')
     says(lambda: export.export_onnx(m, tmp_path, ways=0), 'found ways=0')
     says(lambda: export.export_programs(make('crcnet', k_shot='finetune'), shots=3, size=SIZE), 'trained in every episode', "k_shot='fuse'")
-    says(lambda: export.export_programs(make('pfenet'), shots=None, size=SIZE), 'decode of pfenet takes shot after shot', 'give shots')
+    says(lambda: export.export_programs(make('pfenet'), shots=None, size=SIZE), 'decode of pfenet takes one shot after the other', 'give shots')
     says(lambda: export.Exported(folder).decode({}, {}, np.zeros((1, 3, SIZE, SIZE))), 'found 1 ways of 3 shots', 'want 2 of any number')
     for package in ('onnx', 'onnxscript'):
         with monkeypatch.context() as mp:

@@ -42,7 +42,7 @@ def _ready(m, ways, shots, size): # -> a copy in evaluation mode on the CPU, (H,
                           "option that only answers; load it with k_shot='fuse'")
     return deepcopy(m).cpu().float().eval(), (size, size) if isinstance(size, int) else tuple(size)
 
-# %% ../../nbs/84_use.export.ipynb #1aa98b48
+# %% ../../nbs/84_use.export.ipynb #2b00aa50
 @contextmanager
 def _quiet(): # exporters warn of what they mend themselves
     old = logging.root.manager.disable
@@ -56,7 +56,7 @@ def _program(what, net, args, dynamic):
     except Exception as e:
         line = (str(e).strip().splitlines() or [''])[0]
         if 'Constraints violated (shots)' in line:
-            raise OptionError(f'export: {what} takes shot after shot, want their number; give shots') from e
+            raise OptionError(f'export: {what} takes one shot after the other, want their number; give shots') from e
         raise OptionError(f'export: {what} cannot be exported ({type(e).__name__}: {line[:150]}), want a system '
                           'that can; see the table in 84_use.export') from e
 
