@@ -21,6 +21,8 @@ _HOME = {
     'papers.official': 'load_official',
     'papers.zoo': 'list_models create_model load bundled_models fit',
     'use.segmenter': 'Segmenter',
+    'use.canvas': 'Canvas',
+    'use.page': 'draw Page',
     'use.demo': 'demo_page',
 }
 _WHERE = {name: module for module, names in _HOME.items() for name in names.split()}

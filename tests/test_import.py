@@ -6,7 +6,8 @@ import pytest
 from conftest import ROOT
 
 MODULES = sorted('.'.join(p.relative_to(ROOT).with_suffix('').parts) for p in (ROOT/'fss_nb').rglob('*.py') if p.name[0] != '_')
-OPTIONAL = ('skimage', 'sklearn', 'pycocotools', 'open_clip', 'ipywidgets', 'jupyterlab', 'IPython', 'matplotlib_inline',
+OPTIONAL = ('skimage', 'sklearn', 'pycocotools', 'open_clip', 'ipywidgets', 'anywidget', 'traitlets', 'jupyterlab', 'voila',
+            'playwright', 'onnx', 'onnxruntime', 'onnxscript', 'IPython', 'matplotlib_inline',
             'nbdev', 'fastcore', 'execnb', 'nbformat', 'pytest')
 BLOCK = f'import sys; sys.modules.update(dict.fromkeys({OPTIONAL}))\n'          # an import of them fails
 

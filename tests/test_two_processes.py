@@ -57,23 +57,28 @@ def train(out, processes, recipe, **options):
     return load_file(run.path/'checkpoints'/f'{run.step:08d}'/'weights.safetensors'), run, [' '.join(x) for x in zip(*each)]
 
 
-def compare(tmp_path, recipe, **options):
-    "Runs of one and of two processes; the largest difference of a weight"
+def compare(tmp_path, recipe, close, **options):
+    "Runs of one and of two processes, whose losses are as close as that; the largest difference of a weight"
     (one, run_1, rows_1), (two, run_2, rows_2) = (train(tmp_path/str(n), n, recipe, **options) for n in (1, 2))
     assert rows_1 == rows_2 and len(rows_1) == 5                     # the same batches, each episode once
     assert run_1.options['protocol'] == run_2.options['protocol'] and one.keys() == two.keys()
     losses = [[r['loss'] for r in run.metrics() if 'loss' in r] for run in (run_1, run_2)]
-    assert len(losses[0]) == 5 and all(abs(a-b) < 1e-5 for a, b in zip(*losses))
+    assert len(losses[0]) == 5 and max(abs(a-b) for a, b in zip(*losses)) < close
     return run_1, run_2, max((one[k].double()-two[k].double()).abs().max().item() for k in one)
 
 
-SGD = dict(optimiser='sgd', lr=.01, momentum=.9, schedule='constant', val_every=3, val_episodes=30, select='novel')
+SGD = dict(optimiser='sgd', lr=.01, momentum=.9, schedule='constant')
 
 
-@pytest.mark.parametrize('recipe, options', [
-    ('panet-toy', {}), ('panet-toy', {'accumulate': 2}), ('hsnet-toy', {}), ('crcnet-toy', {'features': None})])
+@pytest.mark.parametrize('recipe, options', [('panet-toy', {}), ('panet-toy', {'accumulate': 2}), ('crcnet-toy', {})])
 def test_two_are_as_one(tmp_path, recipe, options):
-    run_1, run_2, apart = compare(tmp_path, recipe, **SGD, **options)
+    "64 bits (of the loss, 32 are written down): PANet aligns with its own answer, and in 32 a pixel on the edge of it may fall to either side"
+    assert compare(tmp_path, recipe, 1e-6, wide=True, features=None, **SGD, **options)[2] < 1e-9
+
+
+def test_two_are_as_one_in_32_bits(tmp_path):
+    "HSNet has no such edge, and reads kept features"
+    run_1, run_2, apart = compare(tmp_path, 'hsnet-toy', 1e-5, **SGD, val_every=3, val_episodes=30, select='novel')
     assert apart < 1e-6
     (steps, looks), (_, looks_2) = run_1.curve('val'), run_2.curve('val')
     assert list(steps) == [2, 4] and (abs(looks-looks_2) < 1e-3).all()    # last digits of weights
@@ -82,7 +87,7 @@ def test_two_are_as_one(tmp_path, recipe, options):
 @pytest.mark.parametrize('recipe, options', [('panet-toy', {}), ('hsnet-toy', {}), ('imr_hsnet-toy', {'seeds': 'coarse-0.6'})])
 def test_with_adam(tmp_path, recipe, options):
     "Adam divides by the gradient's length, so where that is nearly 0 the last digits of 32 bits decide; 64 have enough"
-    assert compare(tmp_path, recipe, wide=True, features=None, **options)[2] < 1e-9
+    assert compare(tmp_path, recipe, 1e-6, wide=True, features=None, **options)[2] < 1e-9
 
 
 def test_stopped_and_taken_up_by_two(tmp_path):

@@ -37,7 +37,7 @@ def wheel(tmp_path_factory):
 
 def test_it_holds_modules_weights_lists_and_nothing_else(wheel):
     names = {n for n in zipfile.ZipFile(wheel).namelist() if '.dist-info/' not in n}
-    kept = [p for pattern in ('*.py', '*.safetensors', '*.txt', '*.xz', '*.csv') for p in (ROOT/'fss_nb').rglob(pattern)]
+    kept = [p for pattern in ('*.py', '*.safetensors', '*.json', '*.txt', '*.xz', '*.csv') for p in (ROOT/'fss_nb').rglob(pattern)]
     assert names == {p.relative_to(ROOT).as_posix() for p in kept}
 
 

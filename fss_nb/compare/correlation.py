@@ -5,11 +5,12 @@
 # %% auto #0
 __all__ = ['hypercorrelation']
 
-# %% ../../nbs/39_compare.correlation.ipynb #d87fcf03
+# %% ../../nbs/39_compare.correlation.ipynb #2eb8c505
 import numpy as np
 import torch
 from torch import Tensor
 
+from .pooling import most_cells
 from ..core import ShapeError, one_of, resize
 
 # %% ../../nbs/39_compare.correlation.ipynb #267c868b
@@ -35,7 +36,7 @@ def _stacked(fs, what): # n maps (M,C,h,w) -> (M,n,C,h·w)
                          'want one shape (M,C,h,w); give the taps of one stage')
     return torch.stack(list(fs), 1).flatten(3)
 
-# %% ../../nbs/39_compare.correlation.ipynb #a446ad42
+# %% ../../nbs/39_compare.correlation.ipynb #6b15ceb3
 def _zeros(like, *shape):
     "Zeros; on a CPU in large pages of memory"
     if like.device.type != 'cpu' or like.dtype != torch.float32: return like.new_zeros(shape)
@@ -43,10 +44,10 @@ def _zeros(like, *shape):
 
 def _products(q, s): # (M,n,C,P), (M,n,C,P') -> (M,n,P,P')
     q, learns = q.transpose(2, 3), torch.is_grad_enabled() and (q.requires_grad or s.requires_grad)
-    if learns or torch.is_autocast_enabled(q.device.type): return q @ s
+    if learns or torch.is_autocast_enabled(q.device.type) or torch.compiler.is_compiling(): return q @ s
     return torch.matmul(q, s, out=_zeros(q, *q.shape[:3], s.shape[3]))
 
-# %% ../../nbs/39_compare.correlation.ipynb #44d8507c
+# %% ../../nbs/39_compare.correlation.ipynb #7fb0fd5e
 def hypercorrelation(
     f_q,            # n maps (M,C,ha,wa): one stage of the query
     f_s,            # n maps (M,C,hb,wb): the same taps of the support
@@ -64,7 +65,7 @@ def hypercorrelation(
     q = _units(q, None if q_masks is None else _shrunk(q_masks, f_q), mask, eps)
     m = None if masks is None else _shrunk(masks, f_s)
     cells = s.shape[3]
-    few = cells if m is None else max(1, int((m > 0).sum(3).max()))
+    few = cells if m is None else most_cells(m)
     if few < cells:
         at = m.topk(few, 3).indices.sort(3).values                              # (M,1,1,few) cells under the mask
         s, m = s.gather(3, at.expand(*s.shape[:3], few)), m.gather(3, at)

@@ -5,17 +5,17 @@
 # %% auto #0
 __all__ = ['prior_mask']
 
-# %% ../../nbs/34_compare.prior_mask.ipynb #fa53e51d
+# %% ../../nbs/34_compare.prior_mask.ipynb #25ae1981
 from torch import Tensor
 
+from .pooling import most_cells
 from ..core import ShapeError, stretch
 
-# %% ../../nbs/34_compare.prior_mask.ipynb #3ea59a8c
+# %% ../../nbs/34_compare.prior_mask.ipynb #ee2ea32d
 def _object_cells(f, m): # (M,C,h,w), (M,h,w) -> (M,C,P)
     "Masked vectors of the cells under the mask, padded with zeros"
     weight = m.to(f.dtype).flatten(1)
-    n = max(1, int((weight > 0).sum(1).max()))
-    weight, at = weight.topk(n)                                       # (M,P)
+    weight, at = weight.topk(most_cells(weight))                      # (M,P)
     return f.flatten(2).gather(2, at[:, None].expand(-1, f.shape[1], -1))*weight[:, None]
 
 def _best_cosine(q, s, m, eps): # (M,C,h,w), (M,C,h',w'), (M,h',w') -> (M,h·w)

@@ -34,11 +34,11 @@ class Protocol(Questions):
     k_shot:str      # 'model': its own rule | 'vote': of K answers to one shot each
     absent:str      # a class that a query's truth does not hold: 'count' | 'skip' its false alarms
 
-# %% ../../nbs/18_data.protocol.ipynb #97426bc4
+# %% ../../nbs/18_data.protocol.ipynb #970771f2
 _EVEN = dict(ways=1, episodes=None, runs=1, seed=0, list='all', split='test', draw='pairs', train_draw='class',
              drop_novel=False, folds=None, overlap=None, size=128, geometry='squash', judged='seen',
              annotation='mask', void='ignore', train_void='ignore', test_void='ignore', k_shot='model',
-             absent='count', min_area=1, min_seen=4)
+             absent='count', negatives=0., min_area=1, min_seen=4)
 _OSLSM = dict(episodes=1000, list='hsnet', size=321, train_draw='pairs', min_seen=0)     # CANet and its heirs
 _BINARY = dict(void='background', train_void='background', test_void='background')       # no 255 in CANet's masks
 _MAPS = dict(folds='interleaved', overlap='last')                                        # one class map a picture
@@ -138,7 +138,7 @@ def _class_ids(b, classes):
     ids = {n: i for i, n in enumerate(b.classes, 1)}
     return tuple(sorted({c if c in ids.values() else ids[one_of(c, ids, 'class')] for c in classes}))
 
-# %% ../../nbs/18_data.protocol.ipynb #ca27aa54
+# %% ../../nbs/18_data.protocol.ipynb #0348960b
 def _check(o):
     "Options that make sense, each and together"
     for k, valid in _CHOICES.items(): one_of(o[k], valid, f'{k} of a protocol')
@@ -146,6 +146,9 @@ def _check(o):
         v = o[k]
         if not (k == 'episodes' and v is None) and (isinstance(v, bool) or not isinstance(v, int) or v < 1):
             raise OptionError(f'protocol: found {k}={v!r}, want a whole number from 1 on; e.g. {k}=1')
+    v = o['negatives']
+    if isinstance(v, bool) or not isinstance(v, (int, float)) or not 0 <= v <= 1:
+        raise OptionError(f'protocol: found negatives={v!r}, want a share of the queries, 0..1; e.g. negatives=.25')
     if o['ways'] > len(o['classes']):
         raise OptionError(f"protocol: found ways={o['ways']} with {len(o['classes'])} test classes, "
                           'want at most as many; use fewer ways')
@@ -163,12 +166,13 @@ def _check_drawn(o, b):
     else: want, do = 'a list of pictures to draw from', "use another draw; 'drawn' is for procedural"
     raise OptionError(f'protocol: found {found}, want {want}; {do}')
 
-# %% ../../nbs/18_data.protocol.ipynb #5e5d910a
+# %% ../../nbs/18_data.protocol.ipynb #2c2e31c3
 def _hash(*parts): return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 def _to_dict(self): # JSON-able
     "The fields by name, without the benchmark itself"
     named = {f.name: getattr(self, f.name) for f in fields(self) if f.name != 'b'}
+    if not named['negatives']: del named['negatives']              # nobody asked: hashes stay what they were
     return {**named, 'classes': list(self.classes)}
 
 Protocol.to_dict = _to_dict
@@ -176,7 +180,7 @@ Protocol.sha256 = property(lambda self: _hash(self.to_dict(), self._test),
                            doc='over all fields and the test pairs')
 Protocol.train_sha256 = property(lambda self: _hash(self._train), doc='over the training pairs')
 
-# %% ../../nbs/18_data.protocol.ipynb #917a1f35
+# %% ../../nbs/18_data.protocol.ipynb #1021b689
 _DRAWS = {'pairs': 'every pair in turn, in a seeded order', 'class': 'uniform class, then uniform picture',
           'images': 'every picture in turn, then one of its classes',
           'drawn': 'a new class each time', 'panet': "as PANet's code",
@@ -203,7 +207,8 @@ def _says(p): # -> {what: [(field that says it, text)]}
         'void': [('void', f'support {p.void}'), ('train_void', f'training {p.train_void}'),
                  ('test_void', f'truth {p.test_void}')],
         'five shots': [('k_shot', "the model's rule" if p.k_shot == 'model' else 'votes of single shots')],
-        'absent class': [('absent', f"false alarms {dict(count='count', skip='are skipped')[p.absent]}")],
+        'absent class': [('absent', f"false alarms {dict(count='count', skip='are skipped')[p.absent]}")]
+                        +[('negatives', f'{100*p.negatives:g} % of the queries')]*(p.negatives > 0),
         'sha256': [('', p.sha256[:12])]}
 
 # %% ../../nbs/18_data.protocol.ipynb #3a322f11

@@ -18,7 +18,7 @@ from ..core import DataError, Row, rng
 from .index import Benchmark
 from .lists import coco_order, in_list
 
-# %% ../../nbs/17c_data.questions.ipynb #7a3e076b
+# %% ../../nbs/17c_data.questions.ipynb #bf1d069a
 class _Lists:
     "What follows from the choices, made when it is first needed and kept beside the frozen fields"
     @cached_property
@@ -34,11 +34,13 @@ class _Lists:
     @cached_property
     def _test_shown(self): return _shown(self, self.split, self._test, self._test_of)
     @cached_property
+    def _split_shown(self): return _split_shown(self)
+    @cached_property
     def _train_shown(self): return _shown(self, 'train', self._train_asked, self._train_of)
     @cached_property
     def _replayed(self): return dict(panet=_panet_rows, hsnet=_hsnet_rows)[self.draw](self)
 
-# %% ../../nbs/17c_data.questions.ipynb #0c7ceb5c
+# %% ../../nbs/17c_data.questions.ipynb #b4854053
 @dataclass(frozen=True)
 class Questions(_Lists):
     "Which episodes are asked"
@@ -60,6 +62,7 @@ class Questions(_Lists):
     min_area:int    # pixels that the object must have in the file
     min_seen:int    # pixels that it must have as seen; 0: a support may be empty
     b:Benchmark = field(repr=False, compare=False)
+    negatives:float = 0.  # share of test queries that show none of the classes asked for, 0..1
 
     @property
     def test_pairs(self): return list(self._test)             # (picture id, class) that are asked, in index order
@@ -67,6 +70,7 @@ class Questions(_Lists):
     def train_pairs(self): return list(self._train)           # (picture id, class) to train on, in index order
     def test_row(self, i:int)->Row: return _test_row(self, i)    # episode i of the test, 0..runs*episodes-1
     def train_row(self, i:int)->Row: return _train_row(self, i)  # episode i of training, 0..
+    def is_negative(self, i:int)->bool: return _is_negative(self, i)  # has test episode i a query without its classes?
     @property
     def pass_length(self)->int: return _pass_length(self)        # training episodes of one pass over the list
 
@@ -151,7 +155,7 @@ def _turn(p, how, i, of, address):
     id, classes = item
     return id, classes[int(rng('class', *address, i).integers(len(classes)))]
 
-# %% ../../nbs/17c_data.questions.ipynb #e744da66
+# %% ../../nbs/17c_data.questions.ipynb #38fa3221
 def _pass_length(p):
     "Pairs, or pictures, that are gone through; pictures, where each episode is a draw"
     if p.train_draw == 'pairs': return len(p._train_asked)
@@ -168,6 +172,17 @@ def _train_row(p, i):
     return _draw_row(p._train_of, p.ways, p.shots, rng('train', p.seed, p.fold, i), pair)
 
 def _test_row(p, i):
+    "Episode i; where its turn to be negative has come, with another query"
+    row = _asked_row(p, i)
+    return _without_object(p, i, row) if _is_negative(p, i) else row
+
+def _is_negative(p, i): return p.negatives > 0 and _turn_of(p, i, 'is negative').random() < p.negatives
+
+def _turn_of(p, i, what): # a generator of its own for test episode i
+    run, k = divmod(i, p.episodes)
+    return rng(what, p.seed+run, p.fold, k)
+
+def _asked_row(p, i):
     "Episode i: drawn here, or as an author's code draws it; runs differ by their seed"
     if p.draw in ('panet', 'hsnet'): return p._replayed[i]
     run, k = divmod(i, p.episodes)
@@ -205,6 +220,34 @@ class Manifest:
         return TextTable('\n'.join(['| # | classes | query | supports |', '|---|---|---|---|', *lines, *more]))
 
 Questions.manifest = lambda self: Manifest([self.test_row(i) for i in range(self.runs*self.episodes)])
+
+# %% ../../nbs/17c_data.questions.ipynb #ebfbcc2c
+def _split_shown(p):
+    "Pictures of the list, the other pictures of the split, and {picture: its classes, large or small}"
+    ix, listed = p.b.index(p.split), dict.fromkeys(i for i, _ in p._test)
+    shown = {i: set() for i in p.b.ids(p.split)}
+    for i, c in zip(ix.image.tolist(), ix.cls.tolist()): shown[i].add(c)
+    return [*listed], [i for i in shown if i not in listed], shown
+
+def _without_object(p, i, row):
+    "The same classes and supports, and a query, of the list if it can be, that shows none of the classes"
+    g, query = _turn_of(p, i, 'negative'), None
+    if drawn(p.b): query = _other_kind(p, i, row, g)
+    else:
+        *pools, shown = p._split_shown
+        for ids in pools:
+            fits = (ids[k] for k in g.permutation(len(ids)) if not shown[ids[k]] & {*row.classes})
+            query = query or next(fits, None)
+    if query is not None: return row._replace(query=query)
+    names = ', '.join(f"'{p.b.classes[c-1]}'" for c in row.classes)
+    raise DataError(f'{p.benchmark}, fold {p.fold}, {p.split} pictures: found none without {names}, want one to ask '
+                    'about what is not there; use negatives=0 or more pictures')
+
+def _other_kind(p, i, row, g):
+    "The query of another drawn episode, whose object is of another kind"
+    first = _FAR*(p.seed+i//p.episodes)
+    rows = (p.b.row(first+int(g.integers(10**6)), 1, p.split) for _ in range(100))
+    return next((r.query for r in rows if r.classes != row.classes), None)
 
 # %% ../../nbs/17c_data.questions.ipynb #9b30b2dc
 def _hsnet_rows(p):

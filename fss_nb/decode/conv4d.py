@@ -109,7 +109,7 @@ def _check_pairs(x, c):
         raise ShapeError(f'CenterPivotConv4d: found {tuple(x.shape)}, want (M,{c},ha,wa,hb,wb); '
                          'the first two of the four grid axes are the query\'s')
 
-# %% ../../nbs/42_decode.conv4d.ipynb #ccab70dc
+# %% ../../nbs/42_decode.conv4d.ipynb #f0ffe84e
 def _parts(self, v, near):
     "In how many pieces to copy: query rows for the support's sum, support rows for the query's"
     limit, piece = self.budget or math.inf, _PIECE.get(v.device.type, 64 << 20)
@@ -123,7 +123,7 @@ def _query(self, near, a, b): # (M,rows,wb',ha,wa,C), factors -> (M,rows,wb',ha,
 def _support(self, v, a, b): # (M,rows,wa,hb,wb,C), factors -> (M,rows,wa,hb',wb',C')
     if not v.is_contiguous():
         v = torch.stack(v.unbind(-1), 3).movedim(3, -1)                # channel after channel is a quicker copy
-        if not (v.requires_grad or v.count_nonzero()):                 # nothing here: one map stands for all
+        if not (v.requires_grad or torch.compiler.is_compiling() or v.count_nonzero()): # nothing: one map for all
             return self._support(v[:, :1, :1].contiguous(), None, None).repeat(1, *v.shape[1:3], 1, 1, 1)
     v, conv, grid = _scaled(v, a, b), self.conv2, v.shape[3:5]
     if math.prod(grid) >= math.prod(conv.kernel_size): return _cells(conv(_maps(v)), v)

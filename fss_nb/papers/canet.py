@@ -20,7 +20,7 @@ from .system import OneWay
 from ..refine.iterate import IterativeOptimisation, iterate
 from ..refine.shots import ShotAttention
 
-# %% ../../nbs/72_papers.canet.ipynb #4a223fb0
+# %% ../../nbs/72_papers.canet.ipynb #cd2beb04
 def _spans(on, reach): # (P,n) which lines count -> P slices of one length
     n, first = on.shape[1], on.int().argmax(1)
     last = torch.where(on.any(1), n-1-on.flip(1).int().argmax(1), first)
@@ -29,6 +29,7 @@ def _spans(on, reach): # (P,n) which lines count -> P slices of one length
 
 def _cut(m, reach, *maps): # (P,h,w) weights and (P,C,h,w) maps -> the same of P windows, all of one size
     "Windows that hold every weight and all cells within `reach` of one"
+    if torch.compiler.is_compiling(): return m, *maps                 # a program for any mask has no window
     rows, cols = _spans((m > 0).any(2), reach), _spans((m > 0).any(1), reach)
     return [torch.stack([x[..., r, c] for x, r, c in zip(t, rows, cols)]) for t in (m, *maps)]
 

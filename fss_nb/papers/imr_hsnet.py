@@ -175,7 +175,7 @@ def _paper(self, pair, masks, old, n):
     on_q = {k: (row, torch.ones_like(col)) for k, (row, col) in both.items()}
     return self.necks(pair.corr, on_s, None if n < len(masks[-1]) else on_q)
 
-# %% ../../nbs/78_papers.imr_hsnet.ipynb #d6215cf0
+# %% ../../nbs/78_papers.imr_hsnet.ipynb #2968c954
 def _official(self, pair, masks, old, n):
     "Every mask multiplies features that earlier masks have multiplied; where the norm undoes it, `old` is right"
     alone = n < len(masks[-1])                                                     # only the query is asked for
@@ -189,7 +189,8 @@ def _official(self, pair, masks, old, n):
             first, now = _factor(on[0], l, 'before'), _factor(on.prod(0), l, 'before')
             ratios.setdefault(k, []).append(now/first.clamp_min(1e-12))
             moved = torch.maximum(moved, (now-first).detach().abs().flatten(1).amax(1))
-    at = (moved > self.cfg.same).nonzero()[:, 0]                                   # pairs to be looked at again
+    if torch.compiler.is_compiling(): at = torch.arange(len(moved))                # a program for any mask: all pairs
+    else: at = (moved > self.cfg.same).nonzero()[:, 0]                             # pairs to be looked at again
     if not len(at): return old
     pick = (lambda x: x) if len(at) == len(moved) else (lambda x: x[at])
     corr = {k: pick(v) for k, v in pair.corr.items()}

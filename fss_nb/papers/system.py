@@ -5,12 +5,13 @@
 # %% auto #0
 __all__ = ['System', 'OneWay', 'make_cfg', 'save_weights', 'read_weights']
 
-# %% ../../nbs/70_papers.system.ipynb #e95739c3
+# %% ../../nbs/70_papers.system.ipynb #986f97c6
 import json
 from dataclasses import asdict, fields
 from pathlib import Path
 
 import torch
+from huggingface_hub import ModelHubMixin
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -65,8 +66,8 @@ class _Encoder(_Traced):
         f = self.encode(torch.cat([ep.query_img, ep.support_imgs.flatten(0, 2)]))
         return {k: v[:B] for k, v in f.items()}, {k: v[B:].unflatten(0, (B, N, K)) for k, v in f.items()}
 
-# %% ../../nbs/70_papers.system.ipynb #868e07ff
-class System(_Encoder):
+# %% ../../nbs/70_papers.system.ipynb #88891d65
+class System(_Encoder, ModelHubMixin):
     "Base of all models: subclasses give `Cfg`, `taps`, `decode` and `losses`"
     name = 'system'            # its name in `fss.list_models()`
     Cfg = None                 # frozen dataclass of options

@@ -49,10 +49,10 @@ def _own_benchmark(name, root): # the same, but one that is drawn does not mind 
 def _bars(): return sys.stderr.isatty()   # in a file, progress bars are dirt
 def _first(): return os.environ.get('RANK', '0') == '0'  # is this the first of several processes? Only it speaks
 
-# %% ../../nbs/89_report.cli.ipynb #fe153868
+# %% ../../nbs/89_report.cli.ipynb #5fea3d9f
 _ParserError = next(c for c in typer.BadParameter.__mro__ if c.__name__ == 'ClickException')
-_OPTIONS = ('root|shots|classes|fold|episodes|size|value|steps|resume|split|protocol|seed|model|batch|lr|amp|pretrained|'
-            'accumulate|features|workers|select|device')
+_OPTIONS = ('root|shots|ways|negatives|classes|fold|episodes|size|value|steps|resume|split|protocol|seed|model|'
+            'batch|lr|amp|pretrained|accumulate|features|workers|select|device')
 
 def _for_terminal(text): # "use shots=4 or classes=['a', 'b']" -> "use --shots 4 or --classes a,b"
     flat = lambda v: re.sub(r'''[\[\]'"]''', '', v).replace(', ', ',')
@@ -132,7 +132,7 @@ def _data(
 def _predict(
     support:Annotated[List[Path], typer.Option(help='an outlined picture; give it again for more shots')],
     mask:Annotated[List[Path], typer.Option(help='its mask; one for each --support, in the same order')],
-    query:Annotated[List[Path], typer.Option(help='the picture to segment; give it again for more')],
+    query:Annotated[List[Path], typer.Option(help='the picture to segment, or a folder; give it again for more')],
     out:Annotated[Path, typer.Option(help='folder for masks and overlays')],
     model:_Model='any-tiny',
     size:Annotated[Optional[int], typer.Option(help="pixels the network works at; without it the model's own")]=None,
@@ -143,15 +143,17 @@ def _predict(
     from PIL import Image
     from fss_nb.core import mask_kind
     from fss_nb.data.index import read_label
+    from fss_nb.use.results import save_whole
     from fss_nb.use.segmenter import Segmenter
     _unlike(query)
     seg = Segmenter(model, size=size).set_support(support, mask, value=value)
     taken = {str(m): f'{value} is the object' if value is not None else mask_kind(read_label(m)).says for m in mask}
-    results = [(q, seg.predict(q)) for q in query]       # all of them, before the first file is written
+    results = [(q/r.file if q.is_dir() else q, r) for q in query for r in seg.each(q if q.is_dir() else [q])]
+    _unlike([q for q, _ in results])                     # all of them, before the first file is written
     for m, says in taken.items(): print(f'{m}: {says}')
     for q, res in results:
         path = res.save(out/f'{q.stem}-mask.png')
-        Image.fromarray(res.overlay()).save(out/f'{q.stem}-overlay.png')
+        save_whole(out/f'{q.stem}-overlay.png', lambda p: Image.fromarray(res.overlay()).save(p, format='png'))
         print(f'{q}: {100*(res.mask > 0).mean():.1f} % object -> {path}, {out}/{q.stem}-overlay.png')
     _write_json(json, dict(model=model, masks=taken, results=[
         dict(query=str(q), mask=str(out/f'{q.stem}-mask.png'), overlay=str(out/f'{q.stem}-overlay.png'),
@@ -164,7 +166,7 @@ def _unlike(paths):
     from fss_nb.core import OptionError
     raise OptionError(f'predict: found queries of equal names ({", ".join(stems)}), want different ones; rename one')
 
-# %% ../../nbs/89_report.cli.ipynb #25633f98
+# %% ../../nbs/89_report.cli.ipynb #fdd1fe49
 def _protocols(b, name, fold, classes, shots, overrides):
     "{fold: `Protocol`}, and the classes that had to be left out"
     from fss_nb.core import DataError, one_of
@@ -179,7 +181,7 @@ def _protocols(b, name, fold, classes, shots, overrides):
     for f in range(len(b.folds)):
         good = []
         for c in tested_classes(name, b, f):
-            try: make(f, [c]); good.append(c)
+            try: protocol(name, b, fold=f, shots=shots, classes=[c], **{**overrides, 'ways': 1}); good.append(c)
             except DataError as e:
                 if str(e) in few.values(): raise          # the same for two classes: it is not about a class
                 few[b.classes[c-1]] = str(e)
@@ -200,13 +202,15 @@ def _systems(name, m, baselines):
         print(_one_line(f'note: the column of the pixel forest is left out; {e}'), file=sys.stderr)
     return systems
 
-# %% ../../nbs/89_report.cli.ipynb #26bc5cce
+# %% ../../nbs/89_report.cli.ipynb #17c35e38
 @app.command('eval')
 def _eval(
     model:_Model='panet-tiny-toy',
     benchmark:Annotated[str, typer.Option(help='toy, procedural, pascal5i, coco20i, coco402020, fss1000 or folder')]='toy',
     root:_Root=None,
     shots:Annotated[int, typer.Option(help='support pictures of an episode')]=1,
+    ways:Annotated[Optional[int], typer.Option(help='classes of an episode')]=None,
+    negatives:Annotated[Optional[float], typer.Option(help='share of queries without any of their classes')]=None,
     fold:Annotated[Optional[int], typer.Option(help="without it all folds; on toy the model's own")]=None,
     protocol:Annotated[str, typer.Option(help='rules of draw and judgement')]='even',
     size:Annotated[Optional[int], typer.Option(help="side of the pictures; without it the protocol's")]=None,
@@ -227,14 +231,16 @@ def _eval(
     m, b = _loaded(model, set or [], scales, device), _benchmark(benchmark, root)
     if fold is None and b.name == 'toy': fold = m.card.get('fold', 0)
     names = None if classes is None else [c.strip() for c in classes.split(',')]
-    ps, few = _protocols(b, protocol, fold, names, shots, _given(size=size, seed=seed, episodes=episodes, split=split))
+    overrides = _given(size=size, seed=seed, episodes=episodes, split=split, ways=ways, negatives=negatives)
+    ps, few = _protocols(b, protocol, fold, names, shots, overrides)
     change = _seeder(seeds, m, b)
     alone = baselines and not seeds and 'RANK' not in os.environ              # the rivals know no other processes
     results = ladder(_systems(Path(model).name, m, alone), b, ps, _bars() and _first(), change)
     reports = {n: over_folds(list(rs.values())) for n, rs in results.items()}
     if not _first(): return
     print(by_class(reports, _notes(reports, ps, few)))
-    _write_json(json, dict(left_out=few, reports={n: r.to_dict() for n, r in reports.items()}))
+    more = dict(absence=_told_absence(results)) if negatives else {}
+    _write_json(json, dict(left_out=few, reports={n: r.to_dict() for n, r in reports.items()}, **more))
 
 # %% ../../nbs/89_report.cli.ipynb #bb425105
 def _loaded(model, words, scales, device):
@@ -256,7 +262,7 @@ def _value(text): # '0.01' -> 0.01, 'none' -> None, 'poly' -> 'poly'
     try: return jsons.loads(text)
     except ValueError: return text
 
-# %% ../../nbs/89_report.cli.ipynb #9fa57754
+# %% ../../nbs/89_report.cli.ipynb #accd1df9
 def _seeder(name, m, b):
     "What makes coarse masks of a test, if it was named"
     if name is None: return None
@@ -266,6 +272,19 @@ def _seeder(name, m, b):
     if isinstance(m, Seeded): return seeder(name, b)
     raise OptionError(f'eval: found --seeds {name} with {m.name}, which reads outlines, want a system that starts from '
                       'coarse masks, e.g. imr_hsnet; leave --seeds out')
+
+def _told_absence(results): # {system: {fold: `Report`}} -> rows of the table that is printed
+    "Was absence noticed? All folds pooled"
+    from fss_nb.report.tables import Table
+    from fss_nb.score.absence import Sightings, presence_summary
+    names, rows = dict(exact_ratio='exact ratio', auroc='ROC area', ap='precision', false_area='false area'), []
+    for n, rs in results.items():
+        s = Sightings.joined([(range(len(r.sightings)), r.sightings) for r in rs.values()])
+        rows.append({'system': n, **{names[k]: v for k, v in presence_summary(s).items() if k in names}})
+    shows = sum(r.episodes for r in rs.values())
+    note = f'{shows} queries with one of their classes, of which alone is the IoU above, and {len(s)-shows} without.'
+    print('', Table(rows, 'none', f'Was absence noticed? In percent with 95 % intervals; {note}'), sep='\n')
+    return rows
 
 def _notes(reports, ps, few):
     "What the numbers are, in a sentence, and what they are not"

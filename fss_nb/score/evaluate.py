@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Report', 'evaluate', 'difference']
 
-# %% ../../nbs/53_score.evaluate.ipynb #c634af8b
+# %% ../../nbs/53_score.evaluate.ipynb #6b5afe43
 import os
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -20,12 +20,13 @@ from torch.nn.functional import interpolate, pad
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
-from ..core import Episode, FssError, OptionError
+from ..core import DataError, Episode, FssError, OptionError
 from ..data.episodes import read_episode, read_masks, read_picture
 from ..data.index import Benchmark
 from ..data.protocol import Protocol, cut_as
 from ..features.cache import FeatureStore, Slots
 from ..refine.shots import vote
+from .absence import Sightings, largest, presence_summary
 from .intervals import Interval, bootstrap, paired_difference
 from .metrics import Meter, fbiou_from, miou_from
 
@@ -121,7 +122,7 @@ def _to_truth(logits, p, H, W): # (C,S,S) -> (C,H,W)
     size = (max(H, W),)*2 if box else (H, W)
     return interpolate(logits[None], size, mode='bilinear', align_corners=box)[0, :, :H, :W]
 
-# %% ../../nbs/53_score.evaluate.ipynb #f4cde966
+# %% ../../nbs/53_score.evaluate.ipynb #56a0fdea
 def _usual(device, ps): # episodes at a time
     return 16 if device.type != 'cpu' else max(1, min(16, 2**18//max((p.size for p in ps), default=1)**2))
 
@@ -141,6 +142,7 @@ class _Speed(NamedTuple):
     cache_bytes:int
     where:str
     dtype:torch.dtype
+    score:object = largest     # logits -> (B,N), asked where queries may lack their classes
 
 def _answers(m, b, ps, parts, o):
     "(part, logits (B,N+1,H,W), truths, their sizes) of batch after batch; all protocols have one view"
@@ -179,19 +181,22 @@ def _one_shot(ep): # K episodes of one shot
     names = ('support_imgs', 'support_masks', 'support_seeds')
     return [replace(ep, **{n: cut(getattr(ep, n), k) for n in names}) for k in range(ep.shots)]
 
-# %% ../../nbs/53_score.evaluate.ipynb #1c40c646
+# %% ../../nbs/53_score.evaluate.ipynb #04e72e1b
 _QUEUE = 8      # batches
 
 class _Tally:
     "Counts of one protocol, episode by episode"
-    def __init__(self, p): self.p, self.meter, self.at, self.queue = p, Meter(p.absent), [], []
+    def __init__(self, p, score=largest):
+        self.p, self.score, self.at, self.queue = p, score, [], []
+        self.meter, self.seen = Meter(p.absent), Sightings()
 
     def add(self, part, logits, truths, sizes):
         truths, own = truths.to(logits.device, non_blocking=True), self.p.judged == 'original'
         labels = truths.new_zeros(truths.shape) if own else logits.argmax(1).to(torch.uint8)
         for e, (H, W) in enumerate(sizes if own else ()):            # each truth has its own size
             labels[e, :H, :W] = _to_truth(logits[e], self.p, H, W).argmax(0)
-        self.queue.append((part, logits.isnan().flatten(1).any(1), labels, truths))
+        sure = self.score(logits) if self.p.negatives else None
+        self.queue.append((part, logits.isnan().flatten(1).any(1), labels, truths, sure))
         if len(self.queue) == _QUEUE: self.flush()
 
     def flush(self):
@@ -203,16 +208,17 @@ class _Tally:
         if True in bad:
             raise FssError(f'evaluate: found NaN in the logits of episode {rows[bad.index(True)].line}, want numbers; '
                            'look at this episode with the trace of the model')
-        for part, _, labels, truths in waiting:
+        for part, _, labels, truths, sure in waiting:
             self.meter.update(labels, truths, torch.tensor([r.classes for r in part.rows]), part.rows)
+            if sure is not None: self.seen.update(labels, truths, sure, [r.query for r in part.rows])
             self.at += range(part.first, part.first+len(part.rows))
 
-    def counts(self): # -> places of E episodes in the manifest, (E,C+1,2) int64
+    def counts(self): # -> places of E episodes in the manifest, (E,C+1,2) int64, E rows of sightings
         self.flush()
-        if not self.at: return [], torch.zeros(0, len(self.p.classes)+1, 2, dtype=torch.int64)
-        return self.at, self.meter.table(self.p.classes).cpu()
+        if not self.at: return [], torch.zeros(0, len(self.p.classes)+1, 2, dtype=torch.int64), self.seen
+        return self.at, self.meter.table(self.p.classes).cpu(), self.seen
 
-# %% ../../nbs/53_score.evaluate.ipynb #30d31136
+# %% ../../nbs/53_score.evaluate.ipynb #1eab63c4
 def _team(device): # -> (number of this process, how many there are)
     "Who shares the work; those that torchrun started are introduced to each other by accelerate"
     if not (distributed.is_available() and distributed.is_initialized()):
@@ -236,7 +242,7 @@ def _of_all(count, ranks):
 
 def _count(m, b, ps, mans, change, o, progress, rank, ranks):
     "For each protocol the counts of this process' share, see `_Tally.counts`"
-    parts, tallies, view = _parts(mans, o.batch_size, rank, ranks), [_Tally(p) for p in ps], _seen_as(ps)
+    parts, tallies, view = _parts(mans, o.batch_size, rank, ranks), [_Tally(p, o.score) for p in ps], _seen_as(ps)
     what = ', '.join(dict.fromkeys(f'{p.name}, {p.benchmark} fold {p.fold}' for p in ps))
     with tqdm(total=sum(len(x.rows) for x in parts), desc=what, unit='episode', disable=not progress or rank) as bar:
         for alike in dict.fromkeys(view[x.which] for x in parts):
@@ -249,7 +255,12 @@ def _count(m, b, ps, mans, change, o, progress, rank, ranks):
 
 def _seen_as(ps): return [(p.size, p.geometry) for p in ps]     # equal: a picture has the same features
 
-# %% ../../nbs/53_score.evaluate.ipynb #65dff4b2
+# %% ../../nbs/53_score.evaluate.ipynb #35e8c1e2
+def _presence(seen, miou): # -> {name: (value, low, high) or None}, JSON-able; the sightings
+    "Was absence noticed? And mIoU with the false alarms of all queries, as Kang and Cho count it"
+    said = {**presence_summary(seen), 'miou_all': miou}
+    return {'queries': len(seen), **{k: v and list(v) for k, v in said.items()}}, seen
+
 @dataclass(frozen=True, repr=False)
 class Report:
     "What a model reached under a protocol; fractions in 0..1"
@@ -266,6 +277,8 @@ class Report:
     clusters:tuple = field(compare=False)  # (E,) query picture of each episode
     change:str = None      # what was done to the episodes first, see `evaluate`
     checkpoint:str = None  # how the weights were chosen in training, if the model's card says so
+    presence:dict = None   # where queries may lack their classes: name -> (value, low, high), see `score.absence`
+    sightings:Sightings = field(default=None, compare=False)   # and what they follow from, episode by episode
 
     @property
     def intervals(self): # -> {'miou': Interval, 'fbiou': Interval}
@@ -274,29 +287,37 @@ class Report:
     def to_dict(self): # JSON-able
         "Everything but the counts"
         keep = ('model', 'miou', 'fbiou', 'per_class', 'episodes', 'manifest_sha256', 'protocol', 'change',
-                'checkpoint')
+                'checkpoint', *['presence']*(self.presence is not None))
         return {**{k: getattr(self, k) for k in keep}, 'ci': list(self.ci), 'fbiou_ci': list(self.fbiou_ci)}
 
-# %% ../../nbs/53_score.evaluate.ipynb #bc7f3400
-def _merged(p, man, shares): # shares [(places, (e,C+1,2))] -> (E,C+1,2)
+# %% ../../nbs/53_score.evaluate.ipynb #9a0318d7
+def _merged(p, man, shares): # shares [(places, (e,C+1,2), sightings)] -> (E,C+1,2), all sightings
     "The counts of all processes in the manifest's order"
     out = torch.zeros(len(man), len(p.classes)+1, 2, dtype=torch.int64)
-    for at, table in shares: out[at] = table
-    return out
+    for at, table, _ in shares: out[at] = table
+    return out, Sightings.joined([(at, seen) for at, _, seen in shares if len(seen)])
 
-def _report(m, b, p, man, table, change=None): # table (E,C+1,2)
-    "The numbers that follow from the counts"
-    run = torch.arange(len(table))//p.episodes
-    counts = table.new_zeros(len(table), p.runs, *table.shape[1:])
-    counts[torch.arange(len(table)), run] = table
-    clusters = tuple(r.query for r in man.rows)
+def _report(m, b, p, man, table, sights=None, change=None): # table (E,C+1,2)
+    "The numbers that follow from the counts; IoU of the queries that show their class"
+    all_counts, all_clusters = _by_run(table, p), tuple(r.query for r in man.rows)
+    shows = [i for i in range(len(man)) if not p.is_negative(i)]
+    if not shows:
+        raise DataError(f'evaluate: found {len(man)} queries, none with its class, want some; use fewer negatives')
+    counts, clusters = all_counts[shows], tuple(all_clusters[i] for i in shows)
     miou, fbiou = (_interval(counts, clusters, stat) for stat in (miou_from, fbiou_from))
     inter, union = counts.sum(0).double()[:, 1:].unbind(-1)
     iou, seen = (inter/union.clamp_min(1)).sum(0), (union > 0).sum(0)
     per_class = {b.classes[c-1]: (i/n).item() for c, i, n in zip(p.classes, iou, seen) if n}
     return Report(getattr(m, 'name', type(m).__name__), miou.value, miou[1:], fbiou.value, fbiou[1:], per_class,
-                  len(table), man.sha256, {**p.to_dict(), 'sha256': p.sha256}, counts, clusters, _word(change),
-                  (getattr(m, 'card', None) or {}).get('checkpoint'))
+                  len(shows), man.sha256, {**p.to_dict(), 'sha256': p.sha256}, counts, clusters, _word(change),
+                  (getattr(m, 'card', None) or {}).get('checkpoint'),
+                  *(_presence(sights, _interval(all_counts, all_clusters, miou_from)) if p.negatives else ()))
+
+def _by_run(table, p): # (E,C+1,2) -> (E,R,C+1,2)
+    "Counts with an axis for the runs, 0 outside an episode's own"
+    out, at = table.new_zeros(len(table), p.runs, *table.shape[1:]), torch.arange(len(table))
+    out[at, at//p.episodes] = table
+    return out
 
 def _word(change): # what a function is called, or None
     return change and getattr(change, '__name__', str(change))
@@ -305,7 +326,7 @@ def _interval(counts, clusters, stat):
     if len(set(clusters)) > 1: return bootstrap(counts, clusters, stat)
     return Interval(stat(counts.sum(0).double()).mean().item(), 0., 1.)
 
-# %% ../../nbs/53_score.evaluate.ipynb #35e2dd23
+# %% ../../nbs/53_score.evaluate.ipynb #28868ba1
 def evaluate(
     m:nn.Module,         # has encode(imgs) and decode(f_query, f_support, support_masks, size)
     b:Benchmark,         # where the pictures are
@@ -319,6 +340,7 @@ def evaluate(
     change=None,         # function `Episode` -> `Episode`, done to every batch first; then no features are kept
     where='device',      # where features are kept: 'device' | 'ram' | 'disk', see `features.cache`
     dtype=None,          # what they are kept in, e.g. torch.bfloat16; None: as encoded
+    score=largest,       # logits (B,N+1,H,W) -> (B,N) in 0..1: is it there? Asked where p.negatives > 0
 )->Report:               # of a list of protocols: a list
     "The model's report under the protocol; where several processes run, all must call it, and all get the report"
     ps = [p] if isinstance(p, Protocol) else list(p)
@@ -328,7 +350,7 @@ def evaluate(
                               'want one; make the protocol with this b')
     if device is not None: m.to(device)
     device = next((t.device for t in (*m.parameters(), *m.buffers())), torch.device(device or 'cpu'))
-    o = _Speed(cache, batch_size or _usual(device, ps), device, workers, cache_bytes, where, dtype)
+    o = _Speed(cache, batch_size or _usual(device, ps), device, workers, cache_bytes, where, dtype, score)
     mans, modes, (rank, ranks) = [q.manifest() for q in ps], [(x, x.training) for x in m.modules()], _team(device)
     try:
         m.eval()
@@ -337,21 +359,26 @@ def evaluate(
             shares = _of_all(count, ranks)
     finally:
         for x, mode in modes: x.training = mode
-    reports = [_report(m, b, q, man, _merged(q, man, mine), change) for q, man, mine in zip(ps, mans, zip(*shares))]
+    reports = [_report(m, b, q, man, *_merged(q, man, x), change) for q, man, x in zip(ps, mans, zip(*shares))]
     return reports[0] if isinstance(p, Protocol) else reports
 
-# %% ../../nbs/53_score.evaluate.ipynb #eea90734
+# %% ../../nbs/53_score.evaluate.ipynb #89e6f847
 def _lines(r): # -> (name, value, interval) rows
     pc = lambda ci: f'[{100*ci[0]:.1f}, {100*ci[1]:.1f}]'
     means = [('mIoU', r.miou, pc(r.ci)), ('FB-IoU', r.fbiou, pc(r.fbiou_ci))]
-    return [(n, v, '') for n, v in r.per_class.items()]+means
+    there = [(_SAID[k], v[0], pc(v[1:])) for k, v in (r.presence or {}).items() if k in _SAID and v]
+    return [(n, v, '') for n, v in r.per_class.items()]+means+there
+
+_SAID = dict(miou_all='mIoU, all queries', exact_ratio='exact ratio', exact_score='exact ratio by score',
+             auroc='presence, ROC area', ap='presence, precision', false_area='false area')
 
 def _head(r):
     q = r.protocol
     return (f"{r.model}: {q['benchmark']} fold {q['fold']}, {q['ways']}-way {q['shots']}-shot, "
-            f"protocol {q['name']}, {r.episodes} episodes at {q['size']}x{q['size']}{_own(q)}, "
+            f"protocol {q['name']}, {r.episodes} episodes{_absent(r)} at {q['size']}x{q['size']}{_own(q)}, "
             f"manifest {r.manifest_sha256[:8]}{_first(r)}{_chosen(r)}")
 
+def _absent(r): return f" and {r.presence['queries']-r.episodes} without their class" if r.presence else ''
 def _own(q): return ', judged in own pixels' if q['judged'] == 'original' else ''
 def _first(r): return f', episodes changed by {r.change}' if r.change else ''
 def _chosen(r): return f', checkpoint {r.checkpoint}' if r.checkpoint else ''
