@@ -24,6 +24,7 @@ _HOME = {
     'use.canvas': 'Canvas',
     'use.page': 'draw Page',
     'use.demo': 'demo_page',
+    'use.export': 'export_onnx export_programs Exported',
 }
 _WHERE = {name: module for module, names in _HOME.items() for name in names.split()}
 __all__ = ['__version__', *_WHERE]
