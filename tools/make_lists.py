@@ -14,7 +14,7 @@ import argparse
 import gzip
 import json
 import lzma
-import tarfile
+import shutil
 import tempfile
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -33,8 +33,8 @@ def squeeze(name, lines):
 def read_labels(tar):
     "The index of all labels, and the ids whose label holds 255"
     rows, void = [], set()
-    with tempfile.TemporaryDirectory() as tmp, tarfile.open(tar) as t:
-        t.extractall(tmp, filter='data')
+    with tempfile.TemporaryDirectory() as tmp:
+        shutil.unpack_archive(tar, tmp)
         for path in sorted(Path(tmp).rglob('*.png')):
             lab = read_label(path)
             rows.append((path.stem, *measure_label(lab, 20, path.name)))
