@@ -39,7 +39,7 @@ nbtest: venv
 	@$(ONE) CUDA_VISIBLE_DEVICES= nbdev_test
 
 pytest: venv
-	@$(ONE) python -m pytest
+	@$(ONE) python -m pytest -n 2 --dist loadfile
 
 notebooks: venv
 	@$(HERE) nbdev_export
