@@ -1,4 +1,4 @@
-"""A notebook in a real browser: for tests/test_browser.py, tools/bench_draw.py and tools/shots.py.
+"""A notebook in a real browser: for tests/test_browser.py, tools/bench_draw.py and tools/draw_pictures.py.
 
 Needs Chromium (`apt-get install chromium`, or its path in $CHROMIUM) and playwright; no network: whatever a page asks of another
 machine is refused and noted in `page.outside`.
