@@ -2,6 +2,7 @@
 
     FSS_NB_DATA=FOLDER python tools/lab_any.py                         rivals that need no training, and all bundled models
     ... --models any-tiny any-tiny=runs/second any-tiny=runs/third     these; NAME=FILE is another seed of NAME
+    ... --models 'crcnet-procedural, finetuned=runs/NAME'              learning from the support of each episode, as CRCNet does
     ... --models rivals any-tiny --only 'fss-mini, 128 px'             what is called so
     ... --quick                                                        four episodes of each, marked as such
 
@@ -60,7 +61,7 @@ class Asked:
 
     def make(self):
         torch.manual_seed(self.seed)
-        if self.source: return fss.load(self.source)
+        if self.source: return fss.load(self.source, **({'k_shot': 'finetune'} if self.model.endswith(', finetuned') else {}))
         if self.model in BASELINES: return BASELINES[self.model]()
         return fss.create_model('panet', **PROTOTYPES[self.model])
 
