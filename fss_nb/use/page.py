@@ -26,12 +26,12 @@ from .results import Result, coco_file, save_whole
 from .segmenter import Segmenter
 from .strokes import strokes_mask
 
-# %% ../../nbs/82a_use.page.ipynb #edf1cc63
+# %% ../../nbs/82a_use.page.ipynb #65b86847
 class Latest:
     "Calls `f()` once for a burst of calls"
     def __init__(self,
         f,          # without arguments
-        wait=.005,  # seconds of silence
+        wait=.002,  # seconds of silence
     ): self.f, self.wait, self.due, self.timer = f, wait, False, None
 
     def __call__(self, *_):
