@@ -7,8 +7,10 @@ import sys
 import zipfile
 from configparser import ConfigParser
 
+import numpy as np
 import pytest
 from conftest import ROOT
+from PIL import Image
 
 pytest.importorskip('build', reason='the package build is not installed')
 pytest.importorskip('setuptools', reason='setuptools is not installed')
@@ -64,3 +66,21 @@ print(fss_nb.__file__)
     done = subprocess.run([sys.executable, '-c', code], cwd=tmp_path, env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == str(tmp_path/'fss_nb'/'__init__.py')
+
+
+def test_four_lines_without_a_network(wheel, tmp_path):
+    "The README's lines on a stranger's files; the object is found where it is"
+    zipfile.ZipFile(wheel).extractall(tmp_path)
+    y, x = np.mgrid[:150, :200]
+    for name, cx, cy in (('cell1', 60, 50), ('cell2', 130, 90), ('slide', 140, 60)):
+        disc = (x-cx)**2+(y-cy)**2 < 30**2
+        noise = np.random.default_rng(cx).integers(0, 40, (150, 200, 3))
+        Image.fromarray((np.where(disc[..., None], (150, 60, 120), (200, 190, 170))+noise-20).astype(np.uint8)).save(tmp_path/f'{name}.jpg')
+        Image.fromarray(255*disc.astype(np.uint8)).save(tmp_path/f'{name}.png')
+    lines = re.search(r'```python\n(import fss_nb as fss\nseg = .*?)```', (ROOT/'README.md').read_text(), re.S)[1]
+    alone = 'import socket\ndef no(*_): raise OSError("no network")\nsocket.socket.connect = socket.getaddrinfo = no\n'
+    env = {**os.environ, 'PYTHONPATH': str(tmp_path)}
+    done = subprocess.run([sys.executable, '-c', alone+lines], cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    answer, truth = (np.array(Image.open(tmp_path/f'{n}.png')) > 0 for n in ('slide-mask', 'slide'))
+    assert answer.shape == truth.shape and (answer & truth).sum()/(answer | truth).sum() > .8
