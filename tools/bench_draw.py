@@ -35,11 +35,11 @@ WAYS = {'b': [(0, 0), (.14, .2)], 's': [(0, 0), (.08, .12), (.12, .3)], 'p': [(0
 
 
 def notebook(home, a):
-    "The notebook to draw in, or one like it with another system"
+    "A copy of the notebook to draw in, with the model and the size that are asked for"
     nb = ROOT/'nbs'/'82c_use.try_drawing.ipynb'
-    if a.system == 'any-tiny': return nb
-    words = f"fss.draw(model=fss.create_model('{a.system}', backbone='{a.backbone}'), size={a.size})"
-    text, path = nb.read_text().replace('fss.draw()', words), Path(home)/'other'/nb.name
+    model = "'any-tiny'" if a.system == 'any-tiny' else f"fss.create_model('{a.system}', backbone='{a.backbone}')"
+    words, path = f'fss.draw(model={model}, size={a.size})', Path(home)/'other'/nb.name
+    text = nb.read_text().replace('fss.draw()', words)
     if words not in text: sys.exit(f'{nb}: found no fss.draw() in it, want the cell that makes the page')
     path.parent.mkdir(); path.write_text(text)
     return path
@@ -47,6 +47,7 @@ def notebook(home, a):
 
 def measure(server, lab, n, heat):
     "Milliseconds of n strokes"
+    pause = 3000 if heat else 1000             # an answer that takes longer counts as `unchanged`
     with browser.browser(1300, 1150) as page:
         page.goto(server.ready().page, wait_until='commit')
         if lab: browser.run_all(page)
@@ -57,13 +58,15 @@ def measure(server, lab, n, heat):
         paper.scroll_into_view_if_needed()
         browser.stroke(page, paper, OBJECT)
         page.wait_for_function('times.length > 0')
-        if heat: page.click('[data-do="heat map"]'); page.wait_for_timeout(1000); page.evaluate('window.up = null; times.length = 1')
+        if heat:
+            page.click('[data-do="heat map"]'); page.wait_for_timeout(pause)
+            page.evaluate('window.up = null; times.length = 1')
         for k in range(n):
             key, x, y = 'bsp'[k % 3], .15+.55*(.618*k % 1), .05+.6*(.414*k % 1)
             paper.focus(); page.keyboard.press(key); page.wait_for_timeout(250)
             browser.stroke(page, paper, [(x+a, y+b) for a, b in WAYS[key]])
-            page.wait_for_timeout(3000 if heat else 1000)
-            page.evaluate('window.up = null'); page.keyboard.press('z'); page.wait_for_timeout(2500 if heat else 700)
+            page.wait_for_timeout(pause)
+            page.evaluate('window.up = null'); page.keyboard.press('z'); page.wait_for_timeout(pause)
         size = server.ask('[page.supports[0].pic.shape[:2], page.seg.size]')
         return page.evaluate('times')[1:], size                      # the first is the box over the object
 
@@ -74,8 +77,8 @@ def main():
     ap.add_argument('--threads', type=int, default=2)
     ap.add_argument('--voila', action='store_true', help='through Voila instead of JupyterLab')
     ap.add_argument('--system', default='any-tiny', help='any-tiny, or a name of `fss.list_models()`')
-    ap.add_argument('--backbone', default='resnet50', help='of another system')
-    ap.add_argument('--size', type=int, default=400, help='pixels that another system works at')
+    ap.add_argument('--backbone', default='resnet50', help='of another system than any-tiny')
+    ap.add_argument('--size', type=int, help="pixels that the network works at; without it the model's own")
     ap.add_argument('--out', type=Path, default=ROOT/'results'/'draw.jsonl')
     args = ap.parse_args()
     if browser.missing(): sys.exit(browser.missing())
@@ -83,7 +86,8 @@ def main():
     with tempfile.TemporaryDirectory() as home, serve(home, notebook(home, args), OMP_NUM_THREADS=str(args.threads)) as server:
         ms, (picture, size) = measure(server, not args.voila, args.strokes, args.system != 'any-tiny')
     ms.sort()
-    row = dict(when=str(date.today()), where='Voila' if args.voila else 'JupyterLab', model=args.system, backbone='tiny-any' if args.system == 'any-tiny' else args.backbone, picture=picture, size=size,
+    backbone = 'tiny-any' if args.system == 'any-tiny' else args.backbone
+    row = dict(when=str(date.today()), where='Voila' if args.voila else 'JupyterLab', model=args.system, backbone=backbone, picture=picture, size=size,
                strokes=len(ms), unchanged=args.strokes-len(ms), median_ms=round(statistics.median(ms), 1), p95_ms=round(ms[-max(1, len(ms)//20+1)], 1), max_ms=round(ms[-1], 1),
                threads=args.threads, cores=os.cpu_count(), load_before=round(load, 1), load_after=round(os.getloadavg()[0], 1),
                python=platform.python_version())
