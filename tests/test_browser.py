@@ -17,6 +17,7 @@ pytest.importorskip('jupyterlab', reason='JupyterLab is not installed')
 pytest.importorskip('voila', reason='Voila is not installed')
 
 from fss_nb.use import canvas as C  # noqa: E402
+from playwright.sync_api import TimeoutError  # noqa: E402
 
 SHOTS = ROOT/'build'/'browser'
 BOOK = ROOT/'nbs'/'82c_use.try_drawing.ipynb'
@@ -198,8 +199,13 @@ def test_thumbnails_choose_remove_and_take_files(page, servers):
 
 
 def shown(page, n, k=1):
-    "Wait until the n-th mask lies over the query"
-    page.wait_for_function('([n, k]) => +document.querySelectorAll(".fss-paper")[k].dataset.overlay >= n', arg=[n, k])
+    "Wait until the n-th mask lies over the query; else say what the page looks like"
+    try: page.wait_for_function('([n, k]) => +document.querySelectorAll(".fss-paper")[k].dataset.overlay >= n', arg=[n, k], timeout=90_000)
+    except TimeoutError:
+        page.screenshot(path=SHOTS/'no-mask.png')
+        seen = page.evaluate('[...document.querySelectorAll(".fss-paper, .fss-note")].map(e => JSON.stringify(e.dataset)+e.textContent)')
+        there = page.server.ask('[page.canvas.strokes, page.canvas.message, page.query.message, len(page.query.overlay), page.latest.due]')
+        raise AssertionError(f'no mask {n}; sent {page.sent}, errors {page.errors}, seen {seen}, kernel {there}') from None
 
 
 def masks(page): return int(page.locator('.fss-paper').nth(1).get_attribute('data-overlay'))
@@ -225,7 +231,7 @@ def changed(before, after): return (np.abs(before-after).max(2) > 12).mean()
 
 
 def open_page(page, server, lab):
-    page.outside.clear(); page.errors.clear(); page.cdp = None
+    page.outside.clear(); page.errors.clear(); page.cdp, page.server = None, server
     page.goto(server.ready().page, wait_until='commit')
     if lab: browser.run_all(page)
     page.wait_for_function('document.querySelectorAll(".fss-paper").length === 2')

@@ -3,7 +3,7 @@
     python tools/make_weights.py tiny-toy         the tiny backbone, on the eighty proxy classes
     python tools/make_weights.py panet-tiny-toy   PANet on fold 0 of the toy benchmark, on top of it
     python tools/make_weights.py clip-tiny-toy    the stand-in for CLIP: its pool and its twenty words, on top of the tiny backbone
-    python tools/make_weights.py any-tiny         ridge on drawn episodes, for pictures that nobody knows yet; under an hour on two cores
+    python tools/make_weights.py any-tiny         ridge on drawn episodes, for pictures that nobody knows yet; some two hours on two cores
 
 All are reproducible: same code, same seed, same threads, same weights. The card in each file's header says how it was made.
 """
@@ -107,7 +107,7 @@ if __name__ == '__main__':
     ap.add_argument('--workers', type=int, default=1)
     ap.add_argument('--device', default='cpu')
     ap.add_argument('--amp', action='store_true')
-    ap.add_argument('--recipe', default='ridge-procedural', help='of any-tiny; ridge-procedural-card for a card')
+    ap.add_argument('--recipe', default='ridge-procedural', help='of any-tiny; ridge-procedural-hour, or ridge-procedural-card for a card')
     ap.add_argument('--out', help='folder of the runs of any-tiny')
     ap.add_argument('--resume', help='a run of any-tiny to take up again')
     ap.add_argument('--save', help='where the weights of any-tiny go instead of into the package')

@@ -328,10 +328,11 @@ _DRAWN = [*_ALL,
     by("ours: torch's default for AdamW", optimiser='adamw', weight_decay=.01),
     by('ours: no milestones to choose', schedule='cosine'), _ANY]
 _FROM_NOTHING = [_FOUR, by('ours: nothing has seen a photograph', pretrained=None),
-    by('ours: within an hour on two cores', steps=2800, amp='bf16'),
+    by('ours: some two hours on two cores', steps=2800, amp='bf16'),
     by('ours: a usual value for AdamW and networks of this size', lr=3e-3, weight_decay=.02),
     by('ours: the first lines are solved on random features', warmup=100, clip=1.)]
-_CARD = by('ours: for twenty minutes on a card, not yet run', batch=32, steps=12000, lr=4e-3, warmup=500)
+_LENGTHS = {'': [], '-hour': [by('ours: within an hour on two cores', steps=1400)],
+    '-card': [by('ours: for twenty minutes on a card, not yet run', batch=32, steps=12000, lr=4e-3, warmup=500)]}
 _ON_DRAWN = {
     'ridge': _FROM_NOTHING,
     'panet': [_trial(300, lr=3e-4), by('paper, Sec. 3.5', options=dict(par=1.))],
@@ -339,11 +340,11 @@ _ON_DRAWN = {
     'hsnet': [_trial(400, lr=3e-3), _SMALL]}
 
 def _drawn_recipes():
-    "Recipes on drawn episodes, the last for a card"
-    for system, groups in {**_ON_DRAWN, 'ridge-card': [*_FROM_NOTHING, _CARD]}.items():
-        name, _, card = system.partition('-')
+    "Recipes on drawn episodes, those of `ridge` in three lengths"
+    for name, groups in _ON_DRAWN.items():
         start = by('its name', system=name, benchmark='procedural')
-        yield make_recipe(f'{name}-procedural'+f'-{card}'*bool(card), start, *_DRAWN, *groups)
+        for end, more in (_LENGTHS if name == 'ridge' else {'': []}).items():
+            yield make_recipe(f'{name}-procedural{end}', start, *_DRAWN, *groups, *more)
 
 # %% ../../nbs/60_train.recipe.ipynb #6d2a1c5a
 def _recipes_of(system):
