@@ -28,13 +28,12 @@ def data(tmp_path_factory):
 
 @pytest.fixture
 def run(data, tmp_path, monkeypatch):
-    "Runs the tool, `--timed` with its fresh process, and reads its lines"
+    "Runs the tool, for scores alone unless told otherwise, and reads its lines"
     monkeypatch.setenv('FSS_NB_DATA', str(data)); monkeypatch.setenv('TORCH_HOME', str(tmp_path/'no weights'))
-    out, alone = tmp_path/'any.jsonl', lab_any.alone
+    out = tmp_path/'any.jsonl'
 
-    def run(*words, timed=False):
-        monkeypatch.setattr(lab_any, 'alone', alone if timed else lambda *args: {})
-        lab_any.main(['--data', 'fss-mini', '--sizes', '32', '--threads', '1', '--out', str(out), *words])
+    def run(*words):
+        lab_any.main(['--data', 'fss-mini', '--sizes', '32', '--threads', '1', '--out', str(out), '--speed', *words])
         return [json.loads(s) for s in out.read_text().splitlines()] if out.exists() else []
     return run
 
@@ -104,9 +103,24 @@ def test_random_weights_have_three_seeds(run):
 
 
 def test_speed_is_measured_in_a_process_of_its_own(run):
-    line, = run('--shots', '3', '--models', 'panet-tiny-toy', '--quick', timed=True)
-    assert line['turns'] == 1 and line['threads'] == 1
+    words = '--shots', '3', '--models', 'panet-tiny-toy', '--quick', '--speed', 'fss-mini'
+    line, = run(*words, '--only', 'speed')
+    assert line['what'] == 'speed' and 'miou' not in line and (line['asks'], line['turns'], line['threads']) == (2, 1, 1)
     ours, forest = line['seconds'], line['forest_seconds']
     assert set(forest) == {'encode', 'decode', 'picture', 'cpu', 'fit'} and set(ours) == set(forest)-{'fit'} | {'load', 'first_mask'}
     assert all(0 < v < 600 for v in (*ours.values(), *forest.values())) and abs(ours['encode']+ours['decode']-ours['picture']) < 1e-4
     assert forest['fit'] < forest['decode']
+    assert [x['what'] for x in run(*words)] == ['speed', 'score']              # what is there is not measured again
+
+
+def test_a_time_is_the_shortest_of_each_question_and_the_mean_of_all(run, monkeypatch):
+    seen = []
+    def one_query(m, ep): # the n-th call takes n seconds; the forest's are counted with ours
+        seen.append((m, ep))
+        return dict(picture=float(len(seen)), cpu=-float(len(seen)))
+    monkeypatch.setattr(lab_any, 'one_query', one_query); monkeypatch.delattr(lab_any.os, 'sched_setaffinity', raising=False)
+    got = lab_any.speed(lab_any.Asked('RGB prototypes', 0), 'fss-mini', 32, 1, torch.get_num_threads(), asks=3, turns=2)
+    assert [got[k]['picture'] for k in ('seconds', 'forest_seconds')] == [(1+5+9)/3, (2+6+10)/3]
+    assert got['seconds']['cpu'] == -5                                         # of the same call as the shortest time
+    assert [type(m).__name__ for m, _ in seen] == ['RGBPrototypes', 'PixelForest']*6
+    assert all(torch.equal(a.query_img, b.query_img) for (_, a), (_, b) in zip(seen[::4], seen[3::4]))      # a question's four calls
