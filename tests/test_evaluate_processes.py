@@ -12,7 +12,7 @@ import contextlib, io, json, os, sys
 import torch
 import fss_nb as fss
 import fss_nb.score.evaluate
-assert 'accelerate' not in sys.modules                     # imported only where it is needed
+assert 'accelerate' not in sys.modules                     # only processes that share the work need it
 
 class Fails(torch.nn.Module):
     "NaN in one episode, the last of the second round"
@@ -46,7 +46,6 @@ AREA = next(a for a in areas[8:16] if areas.count(a) == 1)
 try: fss.evaluate(Fails(panet), b, p, batch_size=8, progress=False)
 except fss.FssError as e: out['error'] = str(e)
 out['processes'] = torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
-print('accelerate' in sys.modules)
 with open(f"{sys.argv[1]}/{os.environ.get('RANK', 'alone')}.json", 'w') as f: json.dump(out, f)
 '''
 
@@ -63,7 +62,6 @@ def outs(tmp_path_factory):
         done = subprocess.run([sys.executable, *launcher, 'script.py', str(folder)], cwd=folder, env=env,
                               capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stderr[-3000:]
-        assert done.stdout.split() == ['True']*2 if launcher else ['False'], 'accelerate is for several processes'
     return [json.loads((folder/f'{name}.json').read_text()) for name in ('alone', '0', '1')]
 
 
